@@ -1,0 +1,117 @@
+"""SAM as vfmerge uses it: a trunk that takes any size, and a mask head that decodes many images' prompts at once.
+
+Both are the parts of a `segment_anything.modeling.Sam`, called one by one: its own forward runs under `no_grad`, takes
+one image's prompts at a time and one image size only.
+
+Axis letters: B images, C channels, h x w cells, M prompts of all images together, n tokens of a prompt, K masks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vfmerge.adapter import Features
+
+from .geometry import PIXEL_MEAN, PIXEL_STD
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import ImageEncoderViT, Sam
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """M prompts of several images.
+
+    owner: int64 [M], which image each belongs to.
+    coords: float [M, n, 2], x and y in pixels of the input image.
+    labels: int64 [M, n]: 1 a point inside, 0 outside, 2 and 3 a box's corners, -1 padding (needed where there is no box).
+    masks: float [M, 1, 4h, 4w], logits of an earlier mask, or none.
+    """
+
+    owner: Tensor
+    coords: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+
+class Trunk(nn.Module):
+    """SAM's image encoder without its neck; keeps the parameter names of `ImageEncoderViT`."""
+
+    def __init__(self, encoder: ImageEncoderViT) -> None:
+        super().__init__()
+        assert encoder.pos_embed is not None
+        self.patch_embed = encoder.patch_embed
+        self.pos_embed = encoder.pos_embed
+        self.blocks = encoder.blocks
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1) / 255, persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1) / 255, persistent=False)
+
+    def forward(self, images: Tensor) -> Features:
+        """images: [B, 3, H, W] in [0, 1], H and W multiples of the patch size. Gives one map [B, C, h, w]."""
+        x = self.patch_embed((images - self.mean) / self.std)  # [B, h, w, C]
+        x = x + self._position(x.shape[1], x.shape[2])
+        for block in self.blocks:
+            x = block(x)
+        return Features(maps=(x.permute(0, 3, 1, 2),))
+
+    def _position(self, h: int, w: int) -> Tensor:
+        """The position embedding at h x w cells; the original itself at the original size."""
+        if self.pos_embed.shape[1:3] == (h, w):
+            return self.pos_embed
+        grid = self.pos_embed.permute(0, 3, 1, 2)
+        return F.interpolate(grid, size=(h, w), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
+
+
+class MaskHead(nn.Module):
+    """SAM's neck, prompt encoder and mask decoder; names as in `Sam`, the neck's without `image_encoder.`."""
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.neck = sam.image_encoder.neck
+        self.prompt_encoder = sam.prompt_encoder
+        self.mask_decoder = sam.mask_decoder
+
+    def forward(self, features: Features, prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """All mask outputs for all prompts.
+
+        frame: height and width of the images that the prompts' pixels refer to.
+        Returns mask logits [M, 4, 4h, 4w] (the single mask first, then the three of an ambiguous prompt) and IoU
+        scores [M, 4].
+        """
+        return self.decode(self.neck(features.maps[0]), prompts, frame)
+
+    def decode(self, embedding: Tensor, prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """As `forward`, from the neck's output [B, C, h, w]: set an image once, prompt it many times."""
+        h, w = embedding.shape[-2:]
+        sparse = self._embed_tokens(prompts, frame)
+        dense = self._embed_masks(prompts, h, w)
+        decoder = self.mask_decoder
+        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
+        source = embedding[prompts.owner] + dense  # [M, C, h, w]
+        position = self.prompt_encoder.pe_layer((h, w)).expand_as(source)
+        tokens, source = decoder.transformer(source, position, tokens)
+        source = source.transpose(1, 2).unflatten(2, (h, w))
+        upscaled = decoder.output_upscaling(source)  # [M, C / 8, 4h, 4w]
+        weights = torch.stack(
+            [mlp(tokens[:, 1 + k]) for k, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
+        )
+        masks = torch.einsum("mkc,mchw->mkhw", weights, upscaled)
+        return masks, decoder.iou_prediction_head(tokens[:, 0])
+
+    def _embed_tokens(self, prompts: Prompts, frame: tuple[int, int]) -> Tensor:
+        encoder = self.prompt_encoder
+        place = encoder.pe_layer.forward_with_coords(prompts.coords + 0.5, frame)  # pixel centres, as SAM
+        kinds = torch.stack([encoder.not_a_point_embed.weight[0], *(e.weight[0] for e in encoder.point_embeddings)])
+        return place * (prompts.labels >= 0).unsqueeze(-1) + kinds[prompts.labels + 1]  # [M, n, C]
+
+    def _embed_masks(self, prompts: Prompts, h: int, w: int) -> Tensor:
+        encoder = self.prompt_encoder
+        if prompts.masks is not None:
+            return encoder.mask_downscaling(prompts.masks)
+        return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(prompts.owner), -1, h, w)

@@ -1,0 +1,1 @@
+"""The tiny parents of the shapes world, and the scripts that trained them from a seed."""

@@ -1,0 +1,112 @@
+"""The interface between the engine and a parent: all that the engine knows of a model.
+
+One adapter is one parent. It can *teach* (`teacher`), be *answered* (`head`) and *mark* the answer (`loss`); a base
+adapter can also *lend its trunk*. What a person does with the model is its `capability`, the same for parent and merged.
+
+This file imports no torch, and an adapter's module should not either until one of its methods is called: `vfmerge ls`,
+`vfmerge check` and a mistyped recipe then answer at once. `adapters/README.md` shows how to write one.
+
+Axis letters: B images, C channels, h x w cells, H x W pixels, D summary width, M masks of all images together.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from vfmerge.capability import Capability
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """What a trunk promises to give: channels and stride (pixels a cell) of each map, finest first; the summary's width."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    summary: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Features:
+    """What a trunk gives: maps [B, C, h, w], finest first, and a summary [B, D] or none."""
+
+    maps: tuple[Tensor, ...]
+    summary: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Samples of one stream at one size.
+
+    images: float [B, 3, H, W], RGB in [0, 1], padded below and to the right where the picture is not square.
+    sizes: int64 [B, 2], height and width of each picture before padding.
+    keys: B integers, one per sample and step: whatever an adapter draws at random for a sample, it draws from its key.
+    names: B names of samples, for messages and caches.
+    masks: bool [M, H', W'] over the padded picture, at the stream's size or at most 256 pixels, or none.
+    owner: int64 [M], which image each mask belongs to, or none.
+    labels: int64, a class per mask [M] (or per image [B] where there are no masks), or none.
+    texts: a caption per image, or none.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    keys: tuple[int, ...]
+    names: tuple[str, ...]
+    masks: Tensor | None = None
+    owner: Tensor | None = None
+    labels: Tensor | None = None
+    texts: tuple[str, ...] | None = None
+
+    def to(self, device: str) -> Batch:
+        """The same batch on another device."""
+        moved = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        moved = {name: value.to(device) if hasattr(value, "to") else value for name, value in moved.items()}
+        return Batch(**moved)
+
+
+class AuxiliaryAdapter(abc.ABC):
+    """One parent. Its options are the keyword-only, annotated parameters of its `__init__`, checked by the recipe.
+
+    Making an adapter reads no weights and builds no network; problems with its options are `ValueError`s.
+    """
+
+    licence: str
+    """The licence of the weights, an SPDX name where there is one; it goes into manifest and model card."""
+
+    sources: tuple[str, ...] = ()
+    """Files whose content fixes the parent: hashed into the run's manifest and checked before any work."""
+
+    @abc.abstractmethod
+    def teacher(self) -> nn.Module:
+        """The frozen parent with its weights: Batch -> target. The target is opaque to the engine: a tensor, or a
+        dictionary of tensors whose first axis is the batch's images or masks."""
+
+    @abc.abstractmethod
+    def head(self, features: FeatureSpec) -> nn.Module:
+        """A trainable module (Features, Batch) -> answer on a trunk that gives `features`; its shape only, no weights."""
+
+    def start(self, head: nn.Module, trunk: nn.Module) -> None:
+        """Give a new head its first weights before training, from the parent or from the trunk's loaded ones."""
+
+    @abc.abstractmethod
+    def loss(self, answer: Any, target: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Named terms, already weighted against each other, each one number per sample: [B] or [M]."""
+
+    @abc.abstractmethod
+    def capability(self, answer_of: Answer) -> Capability:
+        """What a person does with the model. `answer_of` is the parent's own (`parent`) or a merged model's."""
+
+
+class BaseAdapter(AuxiliaryAdapter):
+    """A parent that can lend its trunk."""
+
+    features: FeatureSpec
+
+    @abc.abstractmethod
+    def trunk(self) -> nn.Module:
+        """images [B, 3, H, W] in [0, 1] -> Features; its shape only, no weights. It normalises the images itself."""

@@ -1,0 +1,52 @@
+"""Losses: pure functions (answer, target) -> [B], one number per sample, each with the paper it is from.
+
+Axis letters: B samples; every other axis is summed or averaged within its sample.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cosine(answer: Tensor, target: Tensor) -> Tensor:
+    """1 - cos(answer, target) over the last axis, [B, D] -> [B], in 0..2. SAM-CLIP, arXiv 2310.15308, equation 1."""
+    return 1 - F.cosine_similarity(answer, target, dim=-1)
+
+
+def soft_focal(logits: Tensor, target: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss between mask logits [B, ...] and soft masks [B, ...] in 0..1, averaged over pixels: [B].
+
+    |t - p|^gamma in place of (1 - p_t)^gamma, as in Generalized Focal Loss (arXiv 2006.04388, equation 6): for a hard
+    target it is the focal loss that SAM was trained with (arXiv 2304.02643, appendix A), for a soft one it is zero
+    exactly where answer and target agree.
+    """
+    probability = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    weight = alpha * target + (1 - alpha) * (1 - target)
+    return (weight * (target - probability).abs().pow(gamma) * entropy).flatten(1).mean(1)
+
+
+def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """Dice loss between mask logits [B, ...] and soft masks [B, ...] in 0..1: [B], in 0..1.
+
+    The denominator is of squares (V-Net, arXiv 1606.04797), which equals SAM's sum for hard targets up to the answer's
+    own squares, and makes the loss zero for a soft target exactly where answer and target agree.
+    """
+    probability, target = logits.sigmoid().flatten(1), target.flatten(1)
+    overlap = (probability * target).sum(1)
+    total = probability.square().sum(1) + target.square().sum(1)
+    return 1 - (2 * overlap + 1) / (total + 1)
+
+
+def squared(answer: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over all but the first axis: [B]."""
+    return (answer - target).square().flatten(1).mean(1)
+
+
+def mask_iou(answer: Tensor, target: Tensor) -> Tensor:
+    """Intersection over union of bool masks [..., H, W]: [...], in 0..1; 1 where both are empty."""
+    both = torch.logical_and(answer, target).flatten(-2).sum(-1)
+    either = torch.logical_or(answer, target).flatten(-2).sum(-1)
+    return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both, dtype=torch.float32))
