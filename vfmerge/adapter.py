@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vfmerge.capability import Capability
+    from vfmerge.model import Network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,41 +74,49 @@ class Batch:
 class AuxiliaryAdapter(abc.ABC):
     """One parent. Its options are the keyword-only, annotated parameters of its `__init__`, checked by the recipe.
 
-    Making an adapter reads no weights and builds no network; problems with its options are `ValueError`s.
+    Making an adapter reads no weights, builds no network and imports no torch; what is wrong with its options is an
+    `InputError` that names the option.
     """
 
     licence: str
-    """The licence of the weights, an SPDX name where there is one; it goes into manifest and model card."""
+    """The licence of the weights, an SPDX name where there is one: it goes into the manifest and the model card."""
 
-    sources: tuple[str, ...] = ()
-    """Files whose content fixes the parent: hashed into the run's manifest and checked before any work."""
+    sources: tuple[Path, ...] = ()
+    """Files that hold the parent's weights: they must exist, and are hashed into the run's manifest."""
 
     @abc.abstractmethod
-    def teacher(self) -> nn.Module:
-        """The frozen parent with its weights: Batch -> target. The target is opaque to the engine: a tensor, or a
-        dictionary of tensors whose first axis is the batch's images or masks."""
+    def teacher(self) -> Network:
+        """The parent itself with its weights, in eval mode: its own trunk and its own head, Batch -> target.
+
+        The target is opaque to the engine: a tensor or a tuple of tensors with the images (or masks) as first axis.
+        """
 
     @abc.abstractmethod
     def head(self, features: FeatureSpec) -> nn.Module:
-        """A trainable module (Features, Batch) -> answer on a trunk that gives `features`; its shape only, no weights."""
+        """The trainable module (Features, Batch) -> answer on a trunk that gives `features`: its shape, no weights.
 
-    def start(self, head: nn.Module, trunk: nn.Module) -> None:
-        """Give a new head its first weights before training, from the parent or from the trunk's loaded ones."""
+        A frozen part that the capability needs (a text tower, a prompt encoder) belongs to the head, with
+        `requires_grad` off. For a base this is the parent's own head.
+        """
+
+    @abc.abstractmethod
+    def start(self, head: nn.Module, trunk: nn.Module, teacher: Network) -> None:
+        """Give a new head its first weights in place, from the teacher's or from those of the trunk it will sit on."""
 
     @abc.abstractmethod
     def loss(self, answer: Any, target: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Named terms, already weighted against each other, each one number per sample: [B] or [M]."""
+        """Named terms, already weighted against each other, each one number per image [B] or per mask [M]."""
 
     @abc.abstractmethod
-    def capability(self, answer_of: Answer) -> Capability:
-        """What a person does with the model. `answer_of` is the parent's own (`parent`) or a merged model's."""
+    def capability(self, network: Network) -> Capability:
+        """What a person does with a network: the parent (as `teacher` gave it) or the merged model's own."""
 
 
 class BaseAdapter(AuxiliaryAdapter):
-    """A parent that can lend its trunk."""
+    """A parent that can lend its trunk: `teacher().trunk` has the same parameter names as `trunk()`."""
 
     features: FeatureSpec
 
     @abc.abstractmethod
     def trunk(self) -> nn.Module:
-        """images [B, 3, H, W] in [0, 1] -> Features; its shape only, no weights. It normalises the images itself."""
+        """images [B, 3, H, W] in [0, 1] -> Features: its shape, no weights. It normalises the images itself."""

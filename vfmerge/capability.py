@@ -1,0 +1,85 @@
+"""What a person does with a model. A parent and a merged model offer the same capability through the same code.
+
+Every capability takes pictures as they come from a file, uint8 RGB arrays [H, W, 3] of any size, and brings them to its
+model's size and normalisation itself. It runs without gradients.
+
+Axis letters: B pictures, H x W pixels, D embedding width, T texts, h x w cells, N prompts, K masks a prompt.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    Picture = np.ndarray  # uint8 [H, W, 3], RGB
+
+
+class Capability(abc.ABC):
+    """Base of all capabilities; `name` is the word that reports use."""
+
+    name: str
+
+
+class ImageText(Capability):
+    """Embed pictures and texts into one space, and cells of pictures too: CLIP's use."""
+
+    name = "image_text"
+
+    @abc.abstractmethod
+    def encode_image(self, pictures: Sequence[Picture], *, size: int | None = None) -> Tensor:
+        """Unit embeddings [B, D]. size: the model's input side in pixels; none is its own default."""
+
+    @abc.abstractmethod
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Unit embeddings [T, D]."""
+
+    @abc.abstractmethod
+    def encode_cells(self, pictures: Sequence[Picture], *, size: int | None = None) -> Tensor:
+        """Unit embeddings of the pictures' cells [B, D, h, w]; the whole picture, stretched to a square of `size`."""
+
+
+class Promptable(Capability):
+    """Points or boxes to masks: SAM's use."""
+
+    name = "promptable"
+
+    @abc.abstractmethod
+    def set_image(self, picture: Picture) -> PromptableImage:
+        """Encode a picture once, to be prompted many times."""
+
+
+class PromptableImage(abc.ABC):
+    """A picture that waits for prompts. Pixels are the original picture's."""
+
+    @abc.abstractmethod
+    def predict(
+        self,
+        *,
+        boxes: Tensor | None = None,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        masks: Tensor | None = None,
+        multimask: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Masks for N prompts.
+
+        boxes: float [N, 4], x0, y0, x1, y1. points: float [N, P, 2], x and y, with labels int [N, P]: 1 inside, 0
+        outside. masks: float [N, 1, 4h, 4w], low-resolution logits over the padded input square, as SAM returns them.
+        multimask: the three masks of an ambiguous prompt (K = 3) instead of the single one (K = 1).
+        Returns logits [N, K, H, W] at the picture's own size (a mask is where they exceed 0) and IoU scores [N, K].
+        """
+
+
+class Dense(Capability):
+    """Patch features without words: DINO's use."""
+
+    name = "dense"
+
+    @abc.abstractmethod
+    def encode_cells(self, pictures: Sequence[Picture], *, size: int | None = None) -> Tensor:
+        """Features [B, C, h, w] of the whole pictures, stretched to a square of `size`."""
