@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
-    """What a trunk promises to give: channels and stride (pixels a cell) of each map, finest first; the summary's width."""
+    """What a trunk promises to give: channels and stride (pixels a cell) of each map, finest first; the summary's width.
+
+    heads: attention heads of the trunk's blocks, where it has such; a head that starts from a block needs to know.
+    """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     summary: int | None = None
+    heads: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,13 @@ class AuxiliaryAdapter(abc.ABC):
 
     sources: tuple[Path, ...] = ()
     """Files that hold the parent's weights: they must exist, and are hashed into the run's manifest."""
+
+    @abc.abstractmethod
+    def portable(self) -> dict[str, Any]:
+        """Options, plain as JSON, from which the same class makes the same shapes without any file of the parent.
+
+        They go into a merged model's `config.json`.
+        """
 
     @abc.abstractmethod
     def teacher(self) -> Network:

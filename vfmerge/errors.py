@@ -24,3 +24,11 @@ class RunError(RuntimeError):
 
 class Stopped(Exception):
     """The run was asked to stop, saved itself and can be resumed. Exit code 75."""
+
+
+def one_line(text: str, *, limit: int = 300) -> str:
+    """The text as one printable line of at most `limit` characters; a longer one loses its middle."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    plain = " ".join(plain.encode("utf-8", "backslashreplace").decode().split())
+    half = (limit - 5) // 2
+    return plain if len(plain) <= limit else f"{plain[:half]} ... {plain[-half:]}"

@@ -1,15 +1,28 @@
 """Networks: one trunk with one head is a parent; one trunk with many heads is the merged model.
 
+A merged model is saved as one folder: `model.safetensors`, `config.json` (which adapters with which shapes), the recipe
+and a model card. It is rebuilt from the shapes alone, without its parents' files and without network.
+
 Axis letters: B images, H x W pixels.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from vfmerge.adapter import Batch, Features
+from vfmerge import commit, options, plugins, weights
+from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter, Batch, Features
+from vfmerge.capability import Capability
+from vfmerge.errors import CheckpointError, InputError
+
+SCHEMA = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 class Network(nn.Module):
@@ -28,3 +41,104 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> Any:
         return self.head(self.encode(batch.images), batch)
+
+
+class MergedModel(nn.Module):
+    """One trunk, one head per parent. `model.clip` is what the parent `clip` can do: its capability on this trunk."""
+
+    def __init__(self, adapters: Mapping[str, AuxiliaryAdapter], *, base: str) -> None:
+        super().__init__()
+        lender = adapters[base]
+        assert isinstance(lender, BaseAdapter)
+        self.adapters = dict(adapters)
+        self.base = base
+        self.trunk = lender.trunk()
+        self.heads = nn.ModuleDict({name: adapter.head(lender.features) for name, adapter in adapters.items()})
+        self.fixed = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
+        """Parameters that no stage may train: text towers, prompt encoders."""
+
+    def network(self, task: str) -> Network:
+        """The trunk with one head; it shares this model's parameters."""
+        return Network(self.trunk, self.heads[task])
+
+    def capability(self, task: str) -> Capability:
+        """What a person does with one of the heads."""
+        return self.adapters[task].capability(self.network(task).eval())
+
+    def capabilities(self) -> dict[str, Capability]:
+        return {task: self.capability(task) for task in self.heads}
+
+    def __getattr__(self, name: str) -> Any:
+        heads = self.__dict__.get("_modules", {}).get("heads")
+        if heads is not None and name in heads:
+            return self.capability(name)
+        return super().__getattr__(name)
+
+    def start(self, teachers: Mapping[str, Network]) -> None:
+        """First weights: the base's own trunk; each head as its adapter starts it."""
+        self.trunk.load_state_dict(teachers[self.base].trunk.state_dict())
+        for name, adapter in self.adapters.items():
+            adapter.start(self.heads[name], self.trunk, teachers[name])
+
+    def save(self, folder: Path, *, names: Mapping[str, str], texts: Mapping[str, str]) -> None:
+        """Write the model as a folder, whole or not at all.
+
+        names: the installed adapter's name of each parent. texts: further files by name (model card, recipe).
+        """
+        parents = {
+            name: {"adapter": names[name], "options": adapter.portable(), "licence": adapter.licence}
+            for name, adapter in self.adapters.items()
+        }
+        config = {"schema": SCHEMA, "library": "vfmerge", "base": self.base, "parents": parents}
+
+        def write(temporary: Path) -> None:
+            weights.save(temporary / WEIGHTS, self.state_dict())
+            (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+            for name, text in texts.items():
+                (temporary / name).write_text(text)
+
+        commit.commit(folder, write)
+
+
+def load(path: str | Path, *, device: str = "cpu") -> MergedModel:
+    """Rebuild a merged model from its folder, in eval mode.
+
+    Raises InputError if the folder is no merged model, or was made with an adapter that is not installed, and
+    CheckpointError if a file is damaged.
+    """
+    folder = Path(path).expanduser()
+    commit.verify(folder)
+    config = _read_config(folder / CONFIG)
+    adapters: dict[str, AuxiliaryAdapter] = {}
+    for name, parent in config["parents"].items():
+        kind = plugins.find("adapters", parent["adapter"])
+        adapters[name] = kind(**options.check_options(kind, parent["options"], where=f"{folder}: parents.{name}.options"))
+    model = MergedModel(adapters, base=config["base"])
+    weights.fit(model, weights.read(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+        schema, _ = config["schema"], [parent["adapter"] for parent in config["parents"].values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: no merged model's config ({type(error).__name__}); give a `merged` folder") from None
+    if schema > SCHEMA:
+        raise InputError(f"{path}: schema {schema} is of a newer vfmerge; upgrade vfmerge")
+    return dict(config)
+
+
+def count(module: nn.Module) -> int:
+    """How many numbers a module's parameters hold."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def on(device: str) -> torch.device:
+    """`auto` is the first GPU where there is one. Raises InputError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0][:120]})") from None

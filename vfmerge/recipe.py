@@ -5,10 +5,20 @@ A recipe is data. Nothing in it is imported or executed: `adapter`, `kind` and `
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Field
+from omegaconf import OmegaConf
+from pydantic import Discriminator, Field, Tag
+
+from vfmerge import document, options, plugins
+from vfmerge.errors import InputError, one_line
+from vfmerge.problem import Keys, Problem, explain, missing, refuse, shown, suggestion, unknown
 
 
 class Model(pydantic.BaseModel):
@@ -46,7 +56,10 @@ Size = Annotated[int, Field(ge=8, le=8192)]
 class Stream(Model):
     data: str
     """which data set"""
-    size: Size | Annotated[tuple[Size, ...], Field(min_length=1)]
+    size: Annotated[
+        Annotated[Size, Tag("one")] | Annotated[tuple[Size, ...], Field(min_length=1), Tag("several")],
+        Discriminator(lambda size: "several" if isinstance(size, list | tuple) else "one"),
+    ]
     """side of the square input in pixels; of several, each step draws one"""
     batch: int = Field(ge=1)
     """images a step, over all processes"""

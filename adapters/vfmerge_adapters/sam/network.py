@@ -8,35 +8,19 @@ Axis letters: B images, C channels, h x w cells, M prompts of all images togethe
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfmerge.adapter import Features
+from vfmerge.adapter import Batch, Features
 
 from .geometry import PIXEL_MEAN, PIXEL_STD
+from .prompts import Prompts, simulate
 
 if TYPE_CHECKING:
     from segment_anything.modeling import ImageEncoderViT, Sam
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Prompts:
-    """M prompts of several images.
-
-    owner: int64 [M], which image each belongs to.
-    coords: float [M, n, 2], x and y in pixels of the input image.
-    labels: int64 [M, n]: 1 a point inside, 0 outside, 2 and 3 a box's corners, -1 padding (needed where there is no box).
-    masks: float [M, 1, 4h, 4w], logits of an earlier mask, or none.
-    """
-
-    owner: Tensor
-    coords: Tensor
-    labels: Tensor
-    masks: Tensor | None = None
 
 
 class Trunk(nn.Module):
@@ -76,17 +60,21 @@ class MaskHead(nn.Module):
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = sam.mask_decoder
 
-    def forward(self, features: Features, prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """All mask outputs for all prompts.
-
-        frame: height and width of the images that the prompts' pixels refer to.
-        Returns mask logits [M, 4, 4h, 4w] (the single mask first, then the three of an ambiguous prompt) and IoU
-        scores [M, 4].
-        """
+    def forward(self, features: Features, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Answers to one simulated prompt per mask of the batch, as `decode` gives them."""
+        assert batch.masks is not None
+        assert batch.owner is not None
+        frame = (batch.images.shape[-2], batch.images.shape[-1])
+        prompts = simulate(batch.masks, owner=batch.owner, keys=batch.keys, frame=frame)
         return self.decode(self.neck(features.maps[0]), prompts, frame)
 
     def decode(self, embedding: Tensor, prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """As `forward`, from the neck's output [B, C, h, w]: set an image once, prompt it many times."""
+        """All mask outputs for prompts on several images at once.
+
+        embedding: the neck's output [B, C, h, w]. frame: height and width of the images that the prompts' pixels mean.
+        Returns mask logits [M, 4, 4h, 4w] (the single mask first, then the three of an ambiguous prompt) and IoU
+        scores [M, 4].
+        """
         h, w = embedding.shape[-2:]
         sparse = self._embed_tokens(prompts, frame)
         dense = self._embed_masks(prompts, h, w)

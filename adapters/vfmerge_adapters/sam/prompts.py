@@ -8,16 +8,31 @@ Axis letters: M masks of all images together, H x W pixels of a mask.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .network import Prompts
-
 _NOISE = 0.10  # of the box's side, one standard deviation
 _LARGEST_NOISE = 20 / 1024  # of the image's side
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """M prompts of several images.
+
+    owner: int64 [M], which image each belongs to.
+    coords: float [M, n, 2], x and y in pixels of the input image.
+    labels: int64 [M, n]: 1 a point inside, 0 outside, 2 and 3 a box's corners, -1 padding (needed where there is no box).
+    masks: float [M, 1, 4h, 4w], logits of an earlier mask, or none.
+    """
+
+    owner: Tensor
+    coords: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
 
 
 def boxes_of(masks: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ from vfmerge import losses, random
 from vfmerge.data import shapes
 
 from ..sam.geometry import VARIANTS, build
-from ..sam.network import MaskHead, Prompts, Trunk
-from ..sam.prompts import points_in, simulate
+from ..sam.network import MaskHead, Trunk
+from ..sam.prompts import Prompts, boxes_of, points_in, simulate
 
 SIZE = VARIANTS["tiny"].image_size
 BATCH = 16
@@ -127,8 +127,6 @@ def measure(trunk: Trunk, head: MaskHead, seed: int, batches: int = 32) -> tuple
 
 
 def exact_prompts(masks: Tensor, owner: Tensor, step: int) -> tuple[Prompts, Prompts]:
-    from ..sam.prompts import boxes_of
-
     boxes = Prompts(owner=owner, coords=boxes_of(masks).unflatten(1, (2, 2)), labels=torch.tensor([2, 3]).expand(len(masks), 2))
     chance = torch.from_numpy(random.generator("held-out points", step).random(len(masks)))
     point = points_in(masks, chance).unsqueeze(1)

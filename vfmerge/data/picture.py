@@ -1,0 +1,125 @@
+"""Decoding of pictures: whatever the bytes, either upright 8-bit RGB or a BadSample that says why.
+
+The policy: JPEG, PNG, WebP, BMP and GIF; of animations the first frame; sides of at least 8 and areas of at most 100
+million pixels; 16-bit grey keeps its upper eight bits; transparency is laid on white; CMYK is converted; a file that
+ends early is refused, never filled up.
+
+Axis letters: H x W pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from vfmerge.data.paths import printable
+from vfmerge.errors import BadSample
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+"""Pillow's names of the formats that are opened: a few decoders out of forty, and none that starts a program."""
+EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif")
+MIN_SIDE = 8
+MAX_PIXELS = 100_000_000
+
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK")
+
+
+def decode(
+    data: bytes, *, name: str, annotated: tuple[int, int] | None = None, at_least: int | None = None
+) -> np.ndarray:
+    """Decode a file's bytes to uint8 [H, W, 3], RGB, writable.
+
+    annotated: height and width of what the annotations were drawn on. A picture of that size as stored stays as
+    stored; one whose EXIF orientation turns it to that size is turned; another is refused. Where a flip, a half turn or
+    a square leaves both possible, sizes cannot tell, and the picture stays as stored, which is how COCO's tools read it.
+    Without it, the EXIF orientation is applied.
+    at_least: a JPEG may be decoded at a half, quarter or eighth of its size, which is faster, as long as neither side
+    falls below this many pixels. Not together with `annotated`, since masks have the full size.
+
+    Raises BadSample and nothing else.
+    """
+    assert annotated is None or at_least is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd EXIF, which harms nothing, and of large pictures: see _check_size
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_size(image, name=name)
+                if at_least is not None:
+                    image.draft(None, (at_least, at_least))
+                image.load()
+                orientation = _orientation(image, annotated=annotated, name=name)
+                upright = _rgb(image, name=name)
+                if orientation in _UPRIGHT:
+                    upright = upright.transpose(_UPRIGHT[orientation])
+                return np.array(upright)
+        except BadSample:
+            raise
+        except UnidentifiedImageError as error:
+            raise BadSample(f"{name}: is not a JPEG, PNG, WebP, BMP or GIF file, or its beginning is damaged") from error
+        except Exception as error:  # damaged files raise half of the built-in exceptions from inside the decoders
+            reason = printable(f"{type(error).__name__}: {error}")[:120]
+            raise BadSample(f"{name}: cannot be decoded: {reason}") from error
+
+
+def _check_size(image: Image.Image, *, name: str) -> None:
+    """Refuse by the header, before pixels are unpacked, so that a small file cannot fill the memory."""
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise BadSample(f"{name}: has {width} x {height} pixels; the smaller side must be at least {MIN_SIDE}")
+    if width * height > MAX_PIXELS:
+        raise BadSample(f"{name}: has {width} x {height} pixels; at most {MAX_PIXELS:,} are read")
+
+
+def _orientation(image: Image.Image, *, annotated: tuple[int, int] | None, name: str) -> int:
+    """The EXIF orientation to apply: 2 to 8, anything else to leave the picture as stored."""
+    stored = (image.height, image.width)
+    if annotated == stored:
+        return 1
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # EXIF too damaged to read says nothing about the pixels
+        orientation = 1
+    if annotated is None:
+        return orientation
+    if orientation in _ON_ITS_SIDE and annotated == stored[::-1]:
+        return orientation
+    raise BadSample(
+        f"{name}: is {stored[1]} x {stored[0]} pixels, but annotated as {annotated[1]} x {annotated[0]}; "
+        "turning it by its EXIF orientation does not mend that"
+    )
+
+
+def _rgb(image: Image.Image, *, name: str) -> Image.Image:
+    """The loaded picture in mode RGB."""
+    if image.mode.startswith("I;16"):
+        return _grey(image).convert("RGB")
+    if image.mode not in _CONVERTIBLE:
+        raise BadSample(f"{name}: has pixels of mode {image.mode}; convert it to 8-bit RGB")
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        paper.alpha_composite(image.convert("RGBA"))
+        image = paper
+    return image.convert("RGB")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """16-bit grey to 8 bits. Pillow's own conversion clips everything above 255 to white."""
+    values = np.asarray(image)
+    grey = (values >> 8).astype(np.uint8)
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)

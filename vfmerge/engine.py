@@ -1,0 +1,178 @@
+"""The engine: stages in order, the step, and what is kept on disk. Read it from top to bottom.
+
+It knows adapters, heads and teachers by their interfaces alone. The base is nothing special: its teacher is its own
+frozen original.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vfmerge import checkpoint, evaluation, folder, model, optimizer, parts, progress, signals
+from vfmerge.adapter import Batch, Features
+from vfmerge.data.source import Source
+from vfmerge.errors import RunError, Stopped
+from vfmerge.flow import open_flow
+from vfmerge.recipe import Recipe, Stage, Stream
+from vfmerge.session import Session, begin
+
+_IN_A_ROW = 10  # so many steps without a finite gradient stop the run
+
+
+def run(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: str = "auto") -> None:
+    """Train, save, and measure: everything that `vfmerge run` does. Started again, it goes on where it was.
+
+    Raises InputError before any work, RunError for a fault, Stopped on request.
+    """
+    adapters, sources = parts.build_adapters(recipe), parts.build_sources(recipe)
+    place = model.on(device)
+    if fresh:
+        folder.set_aside(out)
+    folder.check_recipe(out, recipe)
+    with checkpoint.lock(out), signals.watch() as request:
+        folder.open_run(out, recipe, adapters=adapters, sources=sources)
+        if not (out / "merged").exists():
+            train(begin(recipe, out, device=place, adapters=adapters, sources=sources, request=request), name=name)
+        evaluation.evaluate(out, device=place, request=request)
+
+
+def train(session: Session, *, name: str) -> None:
+    """All stages, from the newest checkpoint on; then the merged model is written."""
+    plans = session.recipe.stages
+    for stage in plans.values():  # what is wrong with the last stage is said before the first
+        optimizer.trainable(session.model, stage)
+    saved = checkpoint.newest(session.out)
+    resumed = restore(session, saved)
+    for stage_name, stage in plans.items():
+        steps = steps_of(stage, session.sources)
+        if session.done + steps > resumed:
+            train_stage(session, stage_name, stage, steps=steps, start=max(resumed - session.done, 0), saved=saved)
+        session.done += steps
+    session.metrics.close()
+    session.bad.close()
+    session.tracker.close()
+    evaluation.save_merged(session.model, session.out, recipe=session.recipe, name=name)
+
+
+def restore(session: Session, saved: checkpoint.Checkpoint | None) -> int:
+    """Put the model and the counts back; the number of optimiser steps that are done."""
+    step = saved.step if saved else 0
+    session.metrics.rewind(step)
+    session.bad.rewind(step)
+    if saved:
+        session.model.load_state_dict(saved.model(), strict=False)
+        session.skipped, session.skipped_in_a_row = saved.state["skipped"], saved.state["skipped_in_a_row"]
+        session.seen, session.unusable = saved.state["seen"], saved.state["unusable"]
+    return step
+
+
+def steps_of(stage: Stage, sources: dict[str, Source]) -> int:
+    """How many optimiser steps a stage takes; an epoch is a pass over its first stream's data."""
+    if stage.steps is not None:
+        return stage.steps
+    first = stage.streams[0]
+    assert stage.epochs is not None
+    return max(math.ceil(stage.epochs * len(sources[first.data]) / first.batch), 1)
+
+
+def train_stage(
+    session: Session, name: str, stage: Stage, *, steps: int, start: int, saved: checkpoint.Checkpoint | None
+) -> None:
+    """One stage: freeze, step, and keep what was learnt."""
+    optimizer.freeze(session.model, stage)
+    adamw = optimizer.build(session.model, stage, session.recipe.optimizer)
+    if saved and start:
+        optimizer.restore(adamw, saved.optimizer())
+    flows = [open_flow(session, name, stage, number=n, start=start) for n in range(len(stage.streams))]
+    inputs = [flow.steps(start, steps) for flow in flows]
+    clock = time.monotonic()
+    with progress.Bar(name, total=steps, done=start, every=session.recipe.log_every) as bar:
+        for step in range(start, steps):
+            rates = optimizer.set_rates(adamw, stage, step=step, steps=steps)
+            adamw.zero_grad(set_to_none=True)
+            terms: dict[str, float] = {}
+            for flow, each in zip(flows, inputs, strict=True):
+                terms |= learn(session, flow.plan, *next(each), number=flow.number)
+            norm = apply(session, adamw, terms)
+            record(session, stage=name, step=session.done + step + 1, terms=terms, rates=rates, norm=norm)
+            bar.advance(note=f"loss {sum(terms.values()):.4f}")
+            last = step + 1 == steps
+            if last or session.request.name or due(session.recipe, step=session.done + step + 1, since=clock):
+                keep(session, adamw, step=session.done + step + 1)
+                clock = time.monotonic()
+            if session.request.name and not last:
+                raise Stopped(f"{session.request.name}: stopped after step {session.done + step + 1}; run again to go on")
+
+
+def learn(session: Session, plan: Stream, features: Features | None, targets: dict[str, Any], batch: Batch, *, number: int) -> dict[str, float]:
+    """One stream's forward and backward: the trunk once, however many tasks share it. The weighted loss terms."""
+    terms: dict[str, Tensor] = {}
+    with session.autocast():
+        features = features or session.model.trunk(batch.images)
+        for task, weight in plan.tasks.items():
+            answer = session.model.heads[task](features, batch)
+            losses = session.adapters[task].loss(answer, targets[task], batch)
+            terms |= {f"{number}.{task}.{term}": weight * mean(values) for term, values in losses.items()}
+    loss = torch.stack(list(terms.values())).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {term: value.item() for term, value in terms.items()}
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean over samples; zero, with a gradient, where a batch has none (no masks in any picture)."""
+    return values.float().sum() / max(values.numel(), 1)
+
+
+def apply(session: Session, adamw: torch.optim.AdamW, terms: dict[str, float]) -> float:
+    """The one optimiser step on the gradients of all streams, unless something is not finite. The gradient's norm."""
+    parameters = [parameter for group in adamw.param_groups for parameter in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, session.recipe.clip or math.inf).item()
+    if math.isfinite(norm) and all(math.isfinite(value) for value in terms.values()):
+        adamw.step()
+        session.skipped_in_a_row = 0
+        return norm
+    session.skipped += 1
+    session.skipped_in_a_row += 1
+    if session.skipped_in_a_row >= _IN_A_ROW:
+        worst = ", ".join(term for term, value in terms.items() if not math.isfinite(value)) or "the gradient"
+        raise RunError(
+            f"{_IN_A_ROW} steps in a row without a finite gradient ({worst}); the last checkpoint is good: "
+            f"lower the rates or the weight of that loss, and start over with --fresh"
+        )
+    return norm
+
+
+def record(session: Session, *, stage: str, step: int, terms: dict[str, float], rates: dict[str, float], norm: float) -> None:
+    """One line of metrics for the step."""
+    line: dict[str, Any] = {"step": step, "stage": stage, "loss": sum(terms.values())}
+    line |= {f"loss.{term}": value for term, value in terms.items()}
+    line |= {f"rate.{prefix}": rate for prefix, rate in rates.items()}
+    line |= {"gradient_norm": norm, "skipped": session.skipped}
+    finite = {key: value if not isinstance(value, float) or math.isfinite(value) else None for key, value in line.items()}
+    session.metrics.write(finite)
+    session.tracker.write(finite)
+
+
+def due(recipe: Recipe, *, step: int, since: float) -> bool:
+    """Whether it is time for a checkpoint: by steps where the recipe says so, else by minutes."""
+    if recipe.save_steps is not None:
+        return step % recipe.save_steps == 0
+    return time.monotonic() - since > 60 * recipe.save_minutes
+
+
+def keep(session: Session, adamw: torch.optim.AdamW, *, step: int) -> None:
+    """A checkpoint: what can be trained, the optimiser, the counts. Lines of metrics are on disk before it."""
+    session.metrics.flush()
+    session.bad.flush()
+    learnt = {name: tensor for name, tensor in session.model.state_dict().items() if name not in session.model.fixed}
+    counts = {"skipped": session.skipped, "skipped_in_a_row": session.skipped_in_a_row}
+    counts |= {"seen": session.seen, "unusable": session.unusable}
+    checkpoint.save(session.out, step=step, model=learnt, optimizer=optimizer.tensors(adamw), state=counts)
+
+

@@ -1,0 +1,128 @@
+"""A run's folder: the resolved recipe, the manifest, the metrics and the bad samples.
+
+    recipe.yaml        the resolved recipe            metrics.jsonl      a line per optimiser step
+    manifest.json      hashes, versions, licences     bad_samples.jsonl  what was skipped, and why
+    checkpoints/       the newest two                 merged/            the model; retention.json, picture.png
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vfmerge import commit, recipe, weights
+from vfmerge.adapter import AuxiliaryAdapter
+from vfmerge.data.source import Source
+from vfmerge.errors import InputError
+from vfmerge.recipe import Recipe
+
+RECIPE, MANIFEST, METRICS, BAD = "recipe.yaml", "manifest.json", "metrics.jsonl", "bad_samples.jsonl"
+_FIXED = ("recipe", "weights", "data", "seed")  # what must not change between a run and its resumption
+_LIBRARIES = ("vfmerge", "torch", "torchvision", "numpy", "pillow", "safetensors", "timm", "open_clip_torch")
+
+
+def set_aside(out: Path) -> Path | None:
+    """Move an existing run folder out of the way; where it went."""
+    if not out.exists():
+        return None
+    number = 1
+    while (aside := out.with_name(f"{out.name}.old-{number}")).exists():
+        number += 1
+    os.replace(out, aside)
+    return aside
+
+
+def open_run(
+    out: Path, plan: Recipe, *, adapters: Mapping[str, AuxiliaryAdapter], sources: Mapping[str, Source]
+) -> None:
+    """Start a run folder, or make sure that an existing one is of the same recipe, weights and data.
+
+    Raises InputError naming the keys that differ.
+    """
+    check_recipe(out, plan)
+    out.mkdir(parents=True, exist_ok=True)
+    now = manifest(plan, adapters=adapters, sources=sources)
+    path = out / MANIFEST
+    if path.exists():
+        _compare(path, json.loads(path.read_text()), now)
+        return
+    commit.write_text(out / RECIPE, recipe.resolved(plan))
+    commit.write_text(path, json.dumps(now, indent=2) + "\n")
+
+
+def check_recipe(out: Path, plan: Recipe) -> None:
+    """Refuse a folder of another recipe, or one that is no run at all."""
+    if out.is_file():
+        raise InputError(f"{out}: is a file; give --out a folder")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / RECIPE).exists():
+        raise InputError(f"{out}: has files but is no run; give --out another folder")
+    changed = recipe.differences(recipe.load(str(out / RECIPE), []), plan)
+    if changed:
+        keys = ", ".join(changed[:6]) + (f" and {len(changed) - 6} more" if len(changed) > 6 else "")
+        raise InputError(f"{out}: was run with another recipe ({keys}); use --fresh to start over, or another --out")
+
+
+def manifest(
+    plan: Recipe, *, adapters: Mapping[str, AuxiliaryAdapter], sources: Mapping[str, Source]
+) -> dict[str, Any]:
+    """What fixes a run's result, and what one wants to know of it later. No absolute path of this machine."""
+    return {
+        "schema": 1,
+        "recipe": recipe.fingerprint(plan),
+        "seed": plan.seed,
+        "weights": {
+            name: {source.name: weights.digest(source) for source in adapter.sources}
+            for name, adapter in adapters.items()
+        },
+        "data": {name: {"samples": len(source), "sha256": source.digest()} for name, source in sources.items()},
+        "licences": {name: adapter.licence for name, adapter in adapters.items()},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+
+
+def _compare(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for key in _FIXED:
+        if then.get(key) != now[key]:
+            raise InputError(f"{path}: {key} changed since this run began; use --fresh to start over, or another --out")
+
+
+class Lines:
+    """A file of JSON lines that can be wound back to a step."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("a")
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def rewind(self, step: int) -> None:
+        """Drop every line of a later step than this one: a resumed run writes them again."""
+        self._file.close()
+        kept = [line for line in _whole(self._path) if line["step"] <= step]
+        commit.write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = self._path.open("a")
+
+
+def _whole(path: Path) -> Iterable[dict[str, Any]]:
+    """The lines of a file up to the first one that a kill cut short."""
+    for text in path.read_text().splitlines():
+        try:
+            yield json.loads(text)
+        except ValueError:
+            return

@@ -1,0 +1,148 @@
+"""Plug-ins: installed entry points by name. A name in a recipe finds one of these and nothing else.
+
+Each is imported when it is asked for, alone, so that a broken one harms nobody else. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import sys
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from vfmerge.errors import InputError, one_line
+from vfmerge.problem import shown, suggestion
+
+Kind = Literal["adapters", "data", "benchmarks"]
+KINDS: tuple[Kind, ...] = ("adapters", "data", "benchmarks")
+
+_BASES: dict[Kind, tuple[str, str]] = {
+    "adapters": ("vfmerge.adapter", "AuxiliaryAdapter"),
+    "data": ("vfmerge.data.source", "Source"),
+    "benchmarks": ("vfmerge.benchmarks.benchmark", "Benchmark"),
+}
+_NOUNS: dict[Kind, str] = {"adapters": "adapter", "data": "kind of data", "benchmarks": "benchmark"}
+_files: dict[str, type] = {}  # adapters of local files, by name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """One line of a listing. summary: the first line of its docstring. broken: why it cannot be used, or none."""
+
+    name: str
+    package: str
+    summary: str
+    broken: str | None
+
+
+def find(kind: Kind, name: str) -> type:
+    """The class of that name. Raises InputError if there is none, or if it cannot be imported, naming its package."""
+    if kind == "adapters" and name in _files:
+        return _files[name]
+    named = [point for point in _points(kind) if point.name == name]
+    if not named:
+        there = sorted({point.name for point in _points(kind)} | (set(_files) if kind == "adapters" else set()))
+        remedy = suggestion(name, there)
+        listed = "" if remedy.startswith("choose") else f" (there are: {', '.join(there)})"
+        raise InputError(one_line(f"no {_NOUNS[kind]} {shown(name)}; {remedy}{listed}"))
+    packages = sorted(map(_package, named))
+    if len({point.value for point in named}) > 1:
+        raise InputError(one_line(f"{_NOUNS[kind]} {shown(name)}: offered by {' and '.join(packages)}; uninstall one"))
+    return _load(kind, named[0])
+
+
+def listing(kind: Kind) -> list[Plugin]:
+    """All that are installed, by name; those that cannot be used say why, and are never raised."""
+    names = sorted({point.name for point in _points(kind)} | (set(_files) if kind == "adapters" else set()))
+    return [_describe(kind, name) for name in names]
+
+
+def add_file(path: Path) -> list[str]:
+    """Make the adapter classes of a local file usable by name, for this process; the names.
+
+    An adapter's name is its attribute `name`, else its class's name in lower case. The file is executed: only the
+    command line may ask for it, never a recipe. Raises InputError if it cannot be, or takes an installed one's name.
+    """
+    module = _execute(path)
+    found = {
+        str(vars(cls).get("name", cls.__name__.lower())): cls
+        for cls in vars(module).values()
+        if inspect.isclass(cls) and cls.__module__ == module.__name__ and issubclass(cls, _base("adapters"))
+    }
+    if not found:
+        raise InputError(one_line(f"{path}: defines no adapter; subclass vfmerge.adapter.AuxiliaryAdapter"))
+    for name, cls in found.items():
+        if any(point.name == name for point in _points("adapters")) or name in _files:
+            raise InputError(one_line(f"{path}: adapter {shown(name)} is there already; give the class another `name`"))
+        _complete(cls, f"{path}: adapter {shown(name)}")
+    _files.update(found)
+    return sorted(found)
+
+
+def _points(kind: Kind) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"vfmerge.{kind}"))
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value.split(".")[0]
+
+
+def _base(kind: Kind) -> type:
+    module, name = _BASES[kind]
+    base = vars(import_module(module))[name]
+    assert isinstance(base, type)
+    return base
+
+
+def _load(kind: Kind, point: EntryPoint) -> type:
+    source = f"{_NOUNS[kind]} {shown(point.name)} of package {_package(point)}"
+    try:
+        cls = point.load()
+    except (Exception, SystemExit) as error:  # anything: it is somebody else's code
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(one_line(f"{source}: cannot be imported ({reason}); mend or reinstall {_package(point)}")) from None
+    if not (inspect.isclass(cls) and issubclass(cls, _base(kind))):
+        raise InputError(one_line(f"{source}: {point.value} is no {_BASES[kind][1]}; it was made for another vfmerge"))
+    _complete(cls, source)
+    return cls
+
+
+def _complete(cls: type, source: str) -> None:
+    """Refuse a class that leaves methods of its interface out."""
+    left = sorted(vars(cls).get("__abstractmethods__", ()))
+    if left:
+        raise InputError(one_line(f"{source}: lacks {', '.join(left)}; it was made for another vfmerge"))
+
+
+def _describe(kind: Kind, name: str) -> Plugin:
+    package = "a local file" if kind == "adapters" and name in _files else _packages(kind, name)
+    try:
+        cls = find(kind, name)
+    except InputError as error:
+        return Plugin(name=name, package=package, summary="", broken=str(error))
+    summary = next(iter((inspect.getdoc(cls) or "").splitlines()), "")
+    return Plugin(name=name, package=package, summary=summary, broken=None)
+
+
+def _packages(kind: Kind, name: str) -> str:
+    return ", ".join(sorted({_package(point) for point in _points(kind) if point.name == name}))
+
+
+def _execute(path: Path) -> ModuleType:
+    name = f"vfmerge_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path) if path.suffix == ".py" else None
+    if spec is None or spec.loader is None or not path.is_file():
+        raise InputError(one_line(f"--plugin {path}: no Python file; give the path of a .py file"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and type hints look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise InputError(one_line(f"--plugin {path}: cannot be imported ({type(error).__name__}: {error}); mend it")) from None
+    return module

@@ -1,0 +1,92 @@
+"""A run at work: its recipe, its parts, and where it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from vfmerge import folder, signals
+from vfmerge.adapter import AuxiliaryAdapter
+from vfmerge.data.source import Source
+from vfmerge.errors import RunError
+from vfmerge.model import MergedModel, Network
+from vfmerge.recipe import Recipe
+from vfmerge.stream import Bad
+from vfmerge.track import Tracker
+
+_FIRST = 100  # before so many samples were seen, their share of bad ones says nothing
+
+
+@dataclasses.dataclass(kw_only=True)
+class Session:
+    """All that a run holds while it trains."""
+
+    recipe: Recipe
+    out: Path
+    device: torch.device
+    adapters: dict[str, AuxiliaryAdapter]
+    sources: dict[str, Source]
+    teachers: dict[str, Network]
+    model: MergedModel
+    request: signals.Request
+    metrics: folder.Lines
+    bad: folder.Lines
+    tracker: Tracker
+    done: int = 0  # optimiser steps of finished stages
+    skipped: int = 0  # steps without a finite gradient
+    skipped_in_a_row: int = 0
+    seen: int = 0  # samples
+    unusable: int = 0  # of them
+
+    def autocast(self) -> torch.autocast:
+        """The recipe's precision for forward passes."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+
+
+def begin(
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: torch.device,
+    adapters: dict[str, AuxiliaryAdapter],
+    sources: dict[str, Source],
+    request: signals.Request,
+) -> Session:
+    """Read the parents and start the merged model from them."""
+    torch.manual_seed(recipe.seed)
+    teachers = {name: adapter.teacher().requires_grad_(False).eval() for name, adapter in adapters.items()}
+    merged = MergedModel(adapters, base=recipe.base)
+    merged.start(teachers)
+    for teacher in teachers.values():
+        teacher.to(device)
+    return Session(
+        recipe=recipe,
+        out=out,
+        device=device,
+        adapters=adapters,
+        sources=sources,
+        teachers=teachers,
+        model=merged.to(device),
+        request=request,
+        metrics=folder.Lines(out / folder.METRICS),
+        bad=folder.Lines(out / folder.BAD),
+        tracker=Tracker(out / "tensorboard"),
+    )
+
+
+def count_bad(session: Session, bad: Iterable[Bad], *, data: str, seen: int, step: int) -> None:
+    """Count samples, list the unusable ones, and stop when they are more than the recipe allows."""
+    session.seen += seen
+    for each in bad:
+        session.seen += 1
+        session.unusable += 1
+        session.bad.write({"step": step, "data": data, "sample": each.index, "reason": each.reason})
+    if session.seen >= _FIRST and session.unusable > session.recipe.bad_samples * session.seen:
+        session.bad.flush()
+        raise RunError(
+            f"{session.unusable} of {session.seen} samples are unusable, more than bad_samples="
+            f"{session.recipe.bad_samples}; they are listed in {session.out / folder.BAD}: mend them, then run again"
+        )

@@ -1,0 +1,214 @@
+"""Streams: which samples each step sees, and how they become a batch.
+
+Everything here is a pure function of (seed, stage, stream, step): there is no iterator to save, resuming is an integer,
+and any number of processes or loading workers gives the same batches.
+
+Axis letters: B images, S side of the square input, N masks of an image, M of all images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from vfmerge import random
+from vfmerge.adapter import Batch
+from vfmerge.data.source import Sample, Source
+from vfmerge.errors import BadSample, RunError
+from vfmerge.recipe import Stream
+
+MASK_SIDE = 256  # masks are kept at most this large: SAM's own low resolution
+_PADDING = (124, 116, 104)  # ImageNet's mean colour, which every trunk here normalises to about zero
+_TRIES = 20
+_STUCK = 300  # seconds without a batch before a loading worker counts as stuck
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bad:
+    """A sample that could not be used: its source's name, its number, and why."""
+
+    data: str
+    index: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a step reads: sample numbers in order and the input side in pixels."""
+
+    indices: tuple[int, ...]
+    size: int
+
+
+def sizes_of(stream: Stream) -> tuple[int, ...]:
+    return (stream.size,) if isinstance(stream.size, int) else stream.size
+
+
+def plan(stream: Stream, *, length: int, seed: int, place: str, step: int) -> Plan:
+    """The step's samples: consecutive ones of an endless row of keyed shuffles of the data.
+
+    place names stage and stream. Each size of a list is equally likely.
+    """
+    sizes = sizes_of(stream)
+    size = sizes[int(random.generator(seed, place, "size", step).integers(len(sizes)))]
+    first = step * stream.batch
+    shuffles = {
+        epoch: random.Permutation(length, random.key(seed, place, "order", epoch))
+        for epoch in range(first // length, (first + stream.batch - 1) // length + 1)
+    }
+    indices = tuple(shuffles[n // length][n % length] for n in range(first, first + stream.batch))
+    return Plan(indices=indices, size=size)
+
+
+class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
+    """A stream as a list of steps: item `step` is its batch, with the bad samples that were replaced."""
+
+    def __init__(self, source: Source, stream: Stream, *, seed: int, place: str) -> None:
+        self.source, self.stream, self.seed, self.place = source, stream, seed, place
+
+    def plan(self, step: int) -> Plan:
+        """Which samples the step reads, and at which size."""
+        return plan(self.stream, length=len(self.source), seed=self.seed, place=self.place, step=step)
+
+    def keys(self, step: int) -> tuple[int, ...]:
+        """The step's key for each of its samples."""
+        return tuple(random.key(self.seed, self.place, step, number) for number in range(self.stream.batch))
+
+    def __getitem__(self, step: int) -> tuple[Batch, tuple[Bad, ...]]:
+        planned = self.plan(step)
+        return self._load(planned.indices, size=planned.size, keys=self.keys(step))
+
+    def in_order(self, *, size: int) -> Iterator[tuple[Batch, tuple[Bad, ...]]]:
+        """Every sample once, in the source's own order, in batches of the stream's size."""
+        for first in range(0, len(self.source), self.stream.batch):
+            indices = tuple(range(first, min(first + self.stream.batch, len(self.source))))
+            yield self._load(indices, size=size, keys=indices)
+
+    def _load(
+        self, indices: tuple[int, ...], *, size: int, keys: tuple[int, ...]
+    ) -> tuple[Batch, tuple[Bad, ...]]:
+        bad: list[Bad] = []
+        samples = [self._read(index, bad) for index in indices]
+        return collate(samples, self.stream, size=size, keys=keys), tuple(bad)
+
+    def _read(self, index: int, bad: list[Bad]) -> Sample:
+        """The sample, or a determined other one where it is unusable."""
+        for attempt in range(_TRIES):
+            try:
+                return self.source.read(index)
+            except BadSample as error:
+                bad.append(Bad(data=self.stream.data, index=index, reason=str(error)))
+                index = random.key(self.seed, "instead of", index, attempt) % len(self.source)
+        raise RunError(f"data.{self.stream.data}: {_TRIES} unusable samples in a row, the last: {bad[-1].reason}")
+
+
+def batches(steps: Steps, *, start: int, stop: int, workers: int) -> Iterator[tuple[Batch, tuple[Bad, ...]]]:
+    """The batches of steps start..stop-1, loaded by so many processes (none: in this one)."""
+    if workers == 0:
+        yield from (steps[step] for step in range(start, stop))
+        return
+    loader = DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        timeout=_STUCK,
+        worker_init_fn=_ignore_signals,
+        multiprocessing_context="forkserver",
+    )
+    yield from loader
+
+
+def _ignore_signals(worker: int) -> None:
+    """A worker ends when its parent does; the parent alone answers signals."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def collate(samples: list[Sample], stream: Stream, *, size: int, keys: tuple[int, ...]) -> Batch:
+    """One batch of square inputs of `size` pixels."""
+    images, sizes = zip(*(fit_image(sample.image, size, stream.fit) for sample in samples), strict=True)
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    batch = Batch(
+        images=pixels,
+        sizes=torch.tensor(sizes),
+        keys=keys,
+        names=tuple(sample.name for sample in samples),
+        texts=tuple(sample.text or "" for sample in samples) if any(sample.text for sample in samples) else None,
+    )
+    if samples[0].masks is None:
+        labels = [sample.labels for sample in samples]
+        known = [int(each[0]) for each in labels if each is not None]
+        return dataclasses.replace(batch, labels=torch.tensor(known) if len(known) == len(samples) else None)
+    masks, owner, labels = _collate_masks(samples, stream, size=size, keys=keys)
+    return dataclasses.replace(batch, masks=masks, owner=owner, labels=labels)
+
+
+def _collate_masks(
+    samples: list[Sample], stream: Stream, *, size: int, keys: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """At most `stream.masks` masks an image, drawn by its key: bool [M, s, s], owners [M], labels [M]."""
+    side = min(size, MASK_SIDE)
+    masks, owner, labels = [], [], []
+    for place, (sample, key) in enumerate(zip(samples, keys, strict=True)):
+        assert sample.masks is not None
+        fitted = np.stack([fit_mask(mask, side, stream.fit) for mask in sample.masks]) if len(sample.masks) else None
+        if fitted is None:
+            continue
+        seen = np.flatnonzero(fitted.any((1, 2)))
+        chosen = random.generator(key, "masks").permutation(seen)[: stream.masks]
+        masks.append(fitted[chosen])
+        owner += [place] * len(chosen)
+        if sample.labels is not None:
+            labels.append(sample.labels[chosen])
+    stacked = np.concatenate(masks) if masks else np.zeros((0, side, side), dtype=bool)
+    classes = torch.from_numpy(np.concatenate(labels)).long() if labels else None
+    return torch.from_numpy(stacked), torch.tensor(owner, dtype=torch.long), classes
+
+
+def fit_image(image: np.ndarray, size: int, fit: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """A picture as a square of `size` pixels, and its height and width in there before padding."""
+    height, width = image.shape[:2]
+    if height == width == size:
+        return image, (size, size)
+    new_height, new_width = _scaled(height, width, size, fit)
+    resized = np.asarray(Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC))
+    if fit == "crop":
+        return _crop(resized, size), (size, size)
+    square = np.empty((size, size, 3), dtype=np.uint8)
+    square[:] = _PADDING
+    square[:new_height, :new_width] = resized
+    return square, (new_height, new_width)
+
+
+def fit_mask(mask: np.ndarray, size: int, fit: str) -> np.ndarray:
+    """A bool mask as a square of `size` pixels, as `fit_image` would cut its picture."""
+    height, width = mask.shape
+    if height == width == size:
+        return mask
+    new_height, new_width = _scaled(height, width, size, fit)
+    resized = np.asarray(Image.fromarray(mask).resize((new_width, new_height), Image.Resampling.NEAREST))
+    if fit == "crop":
+        return _crop(resized, size)
+    square = np.zeros((size, size), dtype=bool)
+    square[:new_height, :new_width] = resized
+    return square
+
+
+def _scaled(height: int, width: int, size: int, fit: str) -> tuple[int, int]:
+    """Height and width after the resize: the shorter side is `size` for a crop, the longer one for padding."""
+    scale = size / (min(height, width) if fit == "crop" else max(height, width))
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def _crop(image: np.ndarray, size: int) -> np.ndarray:
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return np.ascontiguousarray(image[top : top + size, left : left + size])
