@@ -133,13 +133,21 @@ def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path, point: str, replaced: 
     assert content(folder) == "again"
 
 
-def test_the_fault_counts_passages(tmp_path: Path) -> None:
-    """`<point>:2` lets the first passage through."""
-    assert in_a_process(tmp_path / "model", "x", VFMERGE_FAULT="synced:2") == 0
+def test_the_fault_strikes_once_and_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`<point>:2` lets the first passage through, kills at the second, and no other point."""
+    kills: list[tuple[int, int]] = []
+    passages: list[int] = []
+    monkeypatch.setenv("VFMERGE_FAULT", "counted:2")
+    monkeypatch.setattr(os, "kill", lambda *call: (kills.append(call), passages.append(passage)))
+    for passage in (1, 2, 3):
+        commit.fault("another")
+        commit.fault("counted")
+    assert kills == [(os.getpid(), signal.SIGKILL)]
+    assert passages == [2]
 
 
 def test_what_is_renamed_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file, the manifest and each folder are fsynced before the rename, the parent after it, and only then is dropped.
+    """Files, manifest and folders are fsynced before the rename, the parent after it; only then the old one is dropped.
 
     A kill cannot show this, for the system keeps the pages: so the order of the calls is recorded.
     """

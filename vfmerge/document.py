@@ -67,15 +67,14 @@ def read(text: str, *, name: str, overrides: Sequence[tuple[Keys, str]] = ()) ->
     if not lines:
         raise InputError(f"{name}: no mapping; write `key: value` lines")
     values = _plain(lambda: OmegaConf.create(text), name=name)
+    written_keys = []
     for keys, override in overrides:
         name_there = f"{COMMAND_LINE}: {dotted(keys)}"
         _scan(override, name=name_there)
         held = _plain(lambda value=override: OmegaConf.from_dotlist([f"value={value}"]), name=name_there)  # type: ignore[misc]
-        _set(values, keys, held["value"])
-    absent = tuple(keys for keys, value in _leaves(values) if value == "???")
-    written = Document(
-        name=name, values=values, missing=absent, lines=lines, overridden=tuple(keys for keys, _ in overrides)
-    )
+        written_keys.append(_set(values, keys, held["value"]))
+    absent = tuple(keys for keys, value in leaves(values) if value == "???")
+    written = Document(name=name, values=values, missing=absent, lines=lines, overridden=tuple(written_keys))
     problems = [*_interpolation_problems(values), *_number_problems(values)]
     if problems:
         refuse([*problems, *map(missing, absent)], written.origin)
@@ -169,36 +168,41 @@ def _first(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:120]
 
 
-def _set(values: dict[str, Any], keys: Keys, value: Any) -> None:
-    """Set one value; mappings on the way to it are made where there is none."""
+def _set(values: dict[str, Any], keys: Keys, value: Any) -> Keys:
+    """Set one value; mappings on the way are made where there is none. The keys, those into lists as integers."""
     node: Any = values
-    for place, key in enumerate(keys):
-        last = place + 1 == len(keys)
-        if isinstance(node, list):
-            if not (str(key).isdecimal() and int(key) < len(node)):
-                text = f"no entry {shown(key)}: the list has {len(node)}, counted from 0"
-                refuse([Problem(keys=keys[: place + 1], text=text)], lambda _: COMMAND_LINE)
-            key = int(key)
-        elif last or not isinstance(node.get(key), dict | list):
-            node[key] = value if last else {}
-        if last:
-            node[key] = value
-        node = node[key]
+    taken: list[str | int] = []
+    for key in keys:
+        taken.append(_entry(node, (*taken, key)) if isinstance(node, list) else key)
+        if len(taken) == len(keys):
+            node[taken[-1]] = value
+        elif isinstance(node, dict) and not isinstance(node.get(key), dict | list):
+            node[key] = {}
+        node = node[taken[-1]]
+    return tuple(taken)
 
 
-def _leaves(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+def _entry(node: list[Any], keys: Keys) -> int:
+    text = str(keys[-1])
+    if not (text.isascii() and text.isdecimal() and int(text) < len(node)):
+        problem = Problem(keys=keys, text=f"no such entry; the list has {len(node)}, counted from 0")
+        refuse([problem], lambda _: COMMAND_LINE)
+    return int(text)
+
+
+def leaves(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
     """Every scalar and every empty mapping or list, with its keys."""
     if not (isinstance(values, dict | list) and values):
         yield keys, values
         return
     for key, value in values.items() if isinstance(values, dict) else enumerate(values):
-        yield from _leaves(value, (*keys, key))
+        yield from leaves(value, (*keys, key))
 
 
 def _interpolation_problems(values: dict[str, Any]) -> Iterator[Problem]:
     """Whatever is no plain, one-hop interpolation of a key that is there."""
     total = size = 0
-    for keys, value in _leaves(values):
+    for keys, value in leaves(values):
         if not isinstance(value, str) or "${" not in value:
             continue
         paths = _INTERPOLATION.findall(value)
@@ -210,7 +214,7 @@ def _interpolation_problems(values: dict[str, Any]) -> Iterator[Problem]:
             held = list(_find(values, path.split(".")))
             size += len(held)
             if not held:
-                near = nearest(path, [".".join(map(str, each)) for each, _ in _leaves(values)])
+                near = nearest(path, [".".join(map(str, each)) for each, _ in leaves(values)])
                 remedy = f"did you mean ${{{near[0]}}}?" if near else "write the key's full path"
                 yield Problem(keys=keys, text=f"no key {shown(path)} to fill in; {remedy}")
             elif any(isinstance(each, str) and "${" in each for each in held):
@@ -228,11 +232,11 @@ def _find(values: Any, path: Sequence[str]) -> Iterator[Any]:
             values = values[int(key)]
         else:
             return
-    yield from (value for _, value in _leaves(values))
+    yield from (value for _, value in leaves(values))
 
 
 def _number_problems(values: dict[str, Any]) -> Iterator[Problem]:
-    for keys, value in _leaves(values):
+    for keys, value in leaves(values):
         if isinstance(value, float) and not math.isfinite(value):
             yield Problem(keys=keys, text=f"not a finite number: {value}; write one such as 0.001")
 
@@ -245,7 +249,7 @@ def _interpolate(written: Document) -> dict[str, Any]:
         refuse(map(missing, written.missing), written.origin)
         raise InputError(one_line(f"{written.name}: cannot be filled in: {_first(error)}; write the values")) from None
     assert isinstance(values, dict)
-    texts = [(keys, value) for keys, value in _leaves(values) if isinstance(value, str)]
+    texts = [(keys, value) for keys, value in leaves(values) if isinstance(value, str)]
     left = [keys for keys, value in texts if "${" in value or len(value) > _LONGEST]
     text = f"longer than {_LONGEST} letters or not plain when filled in; write the value itself"
     refuse([Problem(keys=keys, text=text) for keys in left], written.origin)

@@ -78,27 +78,34 @@ def suggestion(word: str, choices: Collection[str]) -> str:
     return f"choose from {', '.join(listed[:_CHOICES])}{more}" if listed else "there is none to choose from"
 
 
-def unknown(keys: Keys, what: str, choices: Collection[str]) -> Problem:
-    """A name that is not among the choices: `what` says what it should have been."""
-    return Problem(keys=keys, text=f"{what}; {suggestion(str(keys[-1]), choices)}", unknown=True)
+def unknown_key(keys: Keys, choices: Collection[str]) -> Problem:
+    """A key that is not among the choices."""
+    return Problem(keys=keys, text=f"unknown key; {suggestion(str(keys[-1]), choices)}", unknown=True)
+
+
+def unknown_name(keys: Keys, noun: str, name: str, choices: Collection[str]) -> Problem:
+    """A name that should have been one of a recipe's own, the choices."""
+    return Problem(keys=keys, text=f"no {noun} {shown(name)}; {suggestion(name, choices)}", unknown=True)
+
+
+def missing(keys: Keys) -> Problem:
+    """A value that is not there, or that the recipe leaves to the user (`???`)."""
+    return Problem(keys=keys, text=f"missing; give {dotted(keys)}=...")
 
 
 def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], values: Any) -> list[Problem]:
     """The problems that pydantic found in `values`: one a place, and one a mistake.
 
-    A mistyped key is also a missing one; only the typo is told.
+    A mistyped key is also a missing one, and a list of wrong entries also an empty one: only the cause is told.
     """
     found: dict[Keys, Problem] = {}
     for detail in error.errors(include_url=False):
         keys = _place(detail["loc"], values, missing=detail["type"] == "missing")
         found.setdefault(keys, _problem(detail, keys, model, values))
-    proposed = {
-        (*keys[:-1], name)
-        for keys, problem in found.items()
-        if problem.unknown
-        for name in nearest(str(keys[-1]), _names(model, keys[:-1]))
-    }
-    return [problem for keys, problem in found.items() if problem.unknown or keys not in proposed]
+    typos = [keys for keys, problem in found.items() if problem.unknown]
+    meant = {(*keys[:-1], name) for keys in typos for name in nearest(str(keys[-1]), _names(model, keys[:-1]))}
+    deeper = {keys[:length] for keys in found for length in range(len(keys))}
+    return [problem for keys, problem in found.items() if problem.unknown or keys not in meant | deeper]
 
 
 def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> Keys:
@@ -117,21 +124,12 @@ def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> Keys
 
 def _problem(detail: Mapping[str, Any], keys: Keys, model: type[pydantic.BaseModel], values: Any) -> Problem:
     if detail["type"] == "extra_forbidden":
-        return unknown(keys, "unknown key", _names(model, keys[:-1]))
+        return unknown_key(keys, _names(model, keys[:-1]))
     if detail["type"] == "missing":
         known = _names(model, keys[:-1])
         typo = [key for key in detail["input"] if key not in known and keys[-1] in nearest(key, known)]
-        return unknown((*keys[:-1], typo[0]), "unknown key", known) if typo else Problem(keys=keys, text=_missing(keys))
+        return unknown_key((*keys[:-1], typo[0]), known) if typo else missing(keys)
     return Problem(keys=keys, text=_sentence(detail))
-
-
-def _missing(keys: Keys) -> str:
-    return f"missing; give {dotted(keys)}=..."
-
-
-def missing(keys: Keys) -> Problem:
-    """A value that the recipe leaves to the user (`???`)."""
-    return Problem(keys=keys, text=_missing(keys))
 
 
 _SENTENCES = {

@@ -5,10 +5,9 @@ A recipe is data. Nothing in it is imported or executed: `adapter`, `kind` and `
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,9 +15,9 @@ import pydantic
 from omegaconf import OmegaConf
 from pydantic import Discriminator, Field, Tag
 
-from vfmerge import document, options, plugins
+from vfmerge import document, rules
 from vfmerge.errors import InputError, one_line
-from vfmerge.problem import Keys, Problem, explain, missing, refuse, shown, suggestion, unknown
+from vfmerge.problem import Keys, Problem, explain, missing, refuse, shown, suggestion, unknown_name
 
 
 class Model(pydantic.BaseModel):
@@ -126,3 +125,110 @@ class Recipe(Model):
     """steps between checkpoints instead of minutes; not part of the result"""
     bad_samples: float = Field(default=0.01, ge=0, le=1)
     """largest share of unusable samples before the run stops"""
+
+
+_GROUPS = {"parents": "parent", "data": "data set", "stages": "stage", "evaluate": "evaluation"}
+_DEEPEST = 32  # keys of an override
+_NOT_RESULT = {"workers", "log_every", "save_minutes", "save_steps"}
+
+
+def load(source: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe, all but the weights and the data.
+
+    source: a path, or the name of a built-in recipe. overrides: `key=value`, as `stages.probe.streams.0.batch=8` or
+    `stages.probe.train.heads.clip=1e-3`; the value is YAML and replaces what stood there.
+    Raises InputError with a line for each problem, at most twenty of at most 300 letters.
+    """
+    written = document.read(_text(source), name=source, overrides=[_split(each) for each in overrides])
+    asked = [*map(missing, written.missing), *_strangers(written)]
+    recipe, problems = _typed(written.values)
+    problems += rules.plugged(written.values, problems)
+    if recipe is not None:
+        problems += rules.cross_check(recipe)
+    told = [each for each in problems if not any(each.within(known.keys) for known in asked)]
+    refuse([*asked, *told], written.origin)
+    assert recipe is not None
+    return recipe
+
+
+def builtin() -> dict[str, Path]:
+    """The recipes that come with vfmerge, by name: beside the package in a wheel, else in the checkout."""
+    package = Path(__file__).parent
+    folder = package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def resolved(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out; it loads to an equal recipe."""
+    return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """The dotted keys in which two recipes differ, but for those that are no part of the result."""
+    before, after = _flat(old), _flat(new)
+    return sorted(key for key in before.keys() | after.keys() if key not in before or key not in after
+                  or before[key] != after[key])
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """A sha256 of all that is part of the result."""
+    return hashlib.sha256(json.dumps(_flat(recipe), sort_keys=True).encode()).hexdigest()
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    values = recipe.model_dump(mode="json", exclude=_NOT_RESULT)
+    return {".".join(map(str, keys)): value for keys, value in document.leaves(values)}
+
+
+def _text(source: str) -> str:
+    """The text of a recipe file, or of a built-in recipe."""
+    path = builtin().get(source, Path(source))
+    try:
+        if not path.is_file():
+            raise InputError(one_line(f"{source}: no such recipe; {_remedy(source)}"))
+        with path.open("rb") as file:
+            content = file.read(document.LARGEST + 1)
+        if len(content) > document.LARGEST:
+            raise InputError(one_line(f"{source}: larger than {document.LARGEST} bytes; give a recipe"))
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(one_line(f"{source}: byte {error.start} is not UTF-8; save it as UTF-8")) from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(one_line(f"{source}: cannot be read ({error}); give a readable file")) from None
+
+
+def _remedy(source: str) -> str:
+    return f"{suggestion(source, builtin())} (`vfmerge ls recipes`)"
+
+
+def _split(override: str) -> tuple[Keys, str]:
+    """`a.b=value` as keys and text. What follows `train` is one key: the prefix of parameters."""
+    key, equals, value = override.partition("=")
+    keys = tuple(key.split("."))
+    if not equals or not all(keys) or len(keys) > _DEEPEST:
+        raise InputError(one_line(f"{document.COMMAND_LINE}: {shown(override)}: no key=value; write stages.probe.steps=100"))
+    if not override.isascii() and "\ufffd" in override.encode("utf-8", "replace").decode():
+        raise InputError(one_line(f"{document.COMMAND_LINE}: {shown(override)}: not UTF-8; write plain text"))
+    if keys[0] == "stages" and keys[2:3] == ("train",) and len(keys) > 4:
+        keys = (*keys[:3], ".".join(keys[3:]))
+    return keys, value
+
+
+def _strangers(written: document.Document) -> Iterator[Problem]:
+    """Overrides inside a parent, data set, stage or evaluation that nobody has defined: surely a mistyped name."""
+    for keys in written.overridden:
+        known = {each[1] for each in {**written.lines, **dict.fromkeys(written.overridden, 0)} if len(each) == 2
+                 and each[0] == keys[0]}
+        if keys[0] in _GROUPS and len(keys) > 2 and keys[1] not in known:
+            yield unknown_name(keys[:2], _GROUPS[str(keys[0])], str(keys[1]), [str(each) for each in known])
+
+
+def _typed(values: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:
+    """The recipe that the values make, or what is wrong with them."""
+    try:
+        # as JSON, because strict JSON has lists where the models have tuples, and integers where they have floats
+        return Recipe.model_validate_json(json.dumps(values)), []
+    except pydantic.ValidationError as error:
+        return None, explain(error, Recipe, values)

@@ -6,8 +6,7 @@ import collections
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,9 @@ class Coco(Source):
         self._pictures = paths.first(list(pictures.values()), limit, where=empty)
         if not any((self._root / known.file).is_file() for known in self._pictures[:_PROBED]):
             missing = paths.shown(self._pictures[0].file)
-            raise InputError(f"images: {paths.shown(self._root)!r} holds no {missing!r} nor what follows; give its folder")
+            raise InputError(
+                f"images: {paths.shown(self._root)!r} holds no {missing!r} nor the next; give their folder"
+            )
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -97,7 +98,9 @@ def _load(path: str, *, option: str) -> tuple[dict[str, Any], str]:
         case {"images": [*_], "annotations": [*_]}:
             return parsed, hashlib.sha256(data).hexdigest()
         case _:
-            raise InputError(f"{option}: {paths.shown(found)!r} has no lists `images` and `annotations`; give a COCO file")
+            raise InputError(
+                f"{option}: {paths.shown(found)!r} has no lists `images` and `annotations`; give a COCO file"
+            )
 
 
 def _pictures(instances: dict[str, Any], *, where: str) -> dict[object, _Picture]:
@@ -156,9 +159,10 @@ def _add_masks(
     if bad > MOST_BAD * total:
         (reason, times), *_ = (pair for pair in dropped.most_common() if pair[0] != CROWD)
         raise InputError(
-            f"{where}: {bad} of {total} annotations cannot be used, more than {MOST_BAD:.0%}; most often ({times}): {reason}"
+            f"{where}: {bad} of {total} annotations cannot be used, more than {MOST_BAD:.0%}; "
+            f"mend the most frequent first ({times}): {reason}"
         )
-    return {reason: times for reason, times in dropped.items() if times}
+    return dict(dropped)
 
 
 def _add_mask(
@@ -168,7 +172,36 @@ def _add_mask(
     match annotation:
         case {"iscrowd": 1}:
             raise BadSample(CROWD)
-        case {"image_id": int() | str() as key, "category_id": int(category), "segmentation": segmentation}:
-            ...
+        case {
+            "id": int() | str() as number,
+            "image_id": int() | str() as key,
+            "category_id": int() as category,
+            "segmentation": segmentation,
+        }:
+            pass
         case _:
-            raise BadSample("annotation without image_id, category_id or segmentation")
+            raise BadSample("annotation without id, image_id, category_id or segmentation")
+    if number in seen:
+        raise BadSample("annotation with the id of another")
+    seen.add(number)
+    if key not in pictures:
+        raise BadSample("annotation of a picture that is not listed")
+    if category not in numbers:
+        raise BadSample("annotation of a category that is not listed")
+    known = pictures[key]
+    known.segments.append(rle.parse(segmentation, height=known.height, width=known.width))
+    known.labels.append(numbers[category])
+
+
+def _add_captions(pictures: dict[object, _Picture], captions: dict[str, Any], *, where: str) -> None:
+    """Give each picture the first caption of its id."""
+    found = 0
+    for caption in captions["annotations"]:
+        match caption:
+            case {"image_id": int() | str() as key, "caption": str(text)} if key in pictures:
+                found += 1
+                pictures[key].text = pictures[key].text or " ".join(text.split())
+    if not found:
+        raise InputError(
+            f"captions: {where!r} has no caption of any picture in annotations; give the file of this split"
+        )

@@ -59,7 +59,7 @@ class Folder(Source):
         names = paths.class_names(classnames, option="classnames")
         if len(names) != len(self._numbers):
             raise InputError(
-                f"classnames: {paths.shown(classnames)!r} has {len(names)} lines for {len(self._numbers)} class folders; "
+                f"classnames: {paths.shown(classnames)!r} has {len(names)} lines for {len(self._numbers)} folders; "
                 "give one line for each folder, in the order of their names"
             )
         return names
@@ -68,4 +68,3 @@ class Folder(Source):
 def _class(file: str) -> str:
     """The first folder of a relative path, empty for a file directly below the root."""
     return file.partition("/")[0] if "/" in file else ""
-

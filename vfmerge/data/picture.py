@@ -44,9 +44,9 @@ def decode(
     """Decode a file's bytes to uint8 [H, W, 3], RGB, writable.
 
     annotated: height and width of what the annotations were drawn on. A picture of that size as stored stays as
-    stored; one whose EXIF orientation turns it to that size is turned; another is refused. Where a flip, a half turn or
-    a square leaves both possible, sizes cannot tell, and the picture stays as stored, which is how COCO's tools read it.
-    Without it, the EXIF orientation is applied.
+    stored; one whose EXIF orientation turns it to that size is turned; another is refused. With a flip, a half turn or
+    a square both agree, sizes cannot tell, and the picture stays as stored, which is how COCO's tools read it.
+    Without `annotated`, the EXIF orientation is applied.
     at_least: a JPEG may be decoded at a half, quarter or eighth of its size, which is faster, as long as neither side
     falls below this many pixels. Not together with `annotated`, since masks have the full size.
 
@@ -69,7 +69,7 @@ def decode(
         except BadSample:
             raise
         except UnidentifiedImageError as error:
-            raise BadSample(f"{name}: is not a JPEG, PNG, WebP, BMP or GIF file, or its beginning is damaged") from error
+            raise BadSample(f"{name}: is no JPEG, PNG, WebP, BMP or GIF file, or its beginning is damaged") from error
         except Exception as error:  # damaged files raise half of the built-in exceptions from inside the decoders
             reason = printable(f"{type(error).__name__}: {error}")[:120]
             raise BadSample(f"{name}: cannot be decoded: {reason}") from error
@@ -90,7 +90,7 @@ def _orientation(image: Image.Image, *, annotated: tuple[int, int] | None, name:
     if annotated == stored:
         return 1
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation: int = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # EXIF too damaged to read says nothing about the pixels
         orientation = 1
     if annotated is None:

@@ -171,7 +171,7 @@ def _outline(polygon: object, *, height: int, width: int) -> np.ndarray:
 def _length(outline: np.ndarray) -> int:
     """Pixels along the closed outline."""
     points = outline.reshape(-1, 2)
-    return math.ceil(abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+    return math.ceil(float(abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()))
 
 
 def _numbers(values: object, *, kinds: str, reason: str) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Tar files of samples, indexed by one walk over their headers, so that any sample is one read away.
 
 Samples are members that share a name up to the first dot, as WebDataset has it: `000/17.jpg` and `000/17.cls` are the
-extensions `jpg` and `cls` of `000/17`. An index is a few arrays without an open file: it can be sent to other processes,
-and used by several at once. It is kept in memory only, since the folder of the data may be read-only.
+extensions `jpg` and `cls` of `000/17`. An index is a few arrays without an open file: it can be sent to other
+processes, and used by several at once. It is kept in memory only, since the folder of the data may be read-only.
 
-Axis letters: N samples.
+Axis letters: N samples, M members.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Shard:
         self._lay_out(np.array(found, dtype=np.int64).reshape(-1, 4), keys=list(keys), extensions=extensions)
 
     def _lay_out(self, found: np.ndarray, *, keys: Sequence[str], extensions: Sequence[str]) -> None:
-        """Rows, kinds, offsets and sizes of members to arrays: the key for a sample, 16 bytes for each kind it can have."""
+        """Turn found [M, 4], row, kind, offset and size, into the keys and a table [N, 2] for each extension."""
         samples, row = np.unique(found[:, 0], return_inverse=True)
         names = [keys[sample].encode("utf-8", "surrogateescape") for sample in samples]
         self._names = b"".join(names)

@@ -98,9 +98,7 @@ def _text(name: bytes) -> str:
     return name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
-def _extension(
-    descriptor: int, header: _Header, start: int, *, path: Path, so_far: tuple[str, int]
-) -> tuple[str, int]:
+def _extension(descriptor: int, header: _Header, start: int, *, path: Path, so_far: tuple[str, int]) -> tuple[str, int]:
     """Name and size for the next member, from a GNU long name or a PAX header; what it does not say stays as it is."""
     if header.kind in _IGNORED:
         return so_far

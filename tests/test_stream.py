@@ -1,0 +1,149 @@
+"""Streams: the order of samples, and how they become a batch."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from vfmerge.adapter import Batch
+from vfmerge.data.source import Sample, Source
+from vfmerge.errors import BadSample, RunError
+from vfmerge.recipe import Stream
+from vfmerge.stream import Steps, batches, collate, fit_image, fit_mask, plan
+
+
+class Numbers(Source):
+    """Pictures that show their own number; those in `bad` cannot be read."""
+
+    def __init__(self, length: int, *, bad: tuple[int, ...] = (), masks: bool = False) -> None:
+        self.length, self.bad, self.has_masks = length, bad, masks
+
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self, index: int) -> Sample:
+        if index in self.bad:
+            raise BadSample(f"picture {index}: torn")
+        image = np.full((32, 32, 3), index, dtype=np.uint8)
+        masks = np.zeros((5, 32, 32), dtype=bool)
+        masks[np.arange(5), np.arange(5), :] = True
+        return Sample(image=image, name=str(index), masks=masks if self.has_masks else None, labels=np.arange(5))
+
+    def digest(self) -> str:
+        return "numbers"
+
+
+def stream(batch: int = 6, **more: object) -> Stream:
+    return Stream.model_validate({"data": "d", "size": 32, "batch": batch, "tasks": {"t": 1.0}} | more)
+
+
+def test_every_sample_is_seen_once_an_epoch() -> None:
+    """Consecutive steps walk through keyed shuffles, each whole; two epochs differ."""
+    planned = [plan(stream(), length=24, seed=0, place="s/0", step=step).indices for step in range(8)]
+    first, second = list(itertools.chain(*planned[:4])), list(itertools.chain(*planned[4:]))
+    assert sorted(first) == sorted(second) == list(range(24))
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_a_batch_may_cross_epochs() -> None:
+    """A batch that is no divisor of the data, or larger than it, still sees every sample equally often."""
+    seen = [i for step in range(7) for i in plan(stream(10), length=7, seed=1, place="s/0", step=step).indices]
+    assert sorted(seen) == sorted(list(range(7)) * 10)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"place": "s/1"}])
+def test_order_depends_on_seed_and_place(other: dict[str, object]) -> None:
+    """Another seed or stream is another order."""
+    arguments = {"length": 100, "seed": 0, "place": "s/0", "step": 0}
+    assert plan(stream(), **arguments) != plan(stream(), **arguments | other)  # type: ignore[arg-type]
+
+
+def test_sizes_of_a_list_are_drawn_per_step() -> None:
+    """Both sizes occur about equally often, and a step's is always the same."""
+    two = stream(size=(32, 64))
+    sizes = [plan(two, length=10, seed=0, place="s/0", step=step).size for step in range(200)]
+    assert sizes == [plan(two, length=10, seed=0, place="s/0", step=step).size for step in range(200)]
+    assert 70 < sizes.count(32) < 130
+
+
+def test_a_bad_sample_is_replaced_by_a_determined_other() -> None:
+    """The batch stays full, the bad one is reported, and twice is the same."""
+    steps = Steps(Numbers(12, bad=(5,)), stream(12), seed=0, place="s/0")
+    batch, bad = steps[0]
+    again, _ = steps[0]
+    assert len(batch.names) == 12
+    assert "5" not in batch.names
+    assert [(each.index, each.reason) for each in bad] == [(5, "picture 5: torn")]
+    assert batch.names == again.names
+
+
+def test_nothing_but_bad_samples_stops() -> None:
+    """A stream without one good sample is a fault that names its data."""
+    steps = Steps(Numbers(4, bad=(0, 1, 2, 3)), stream(), seed=0, place="s/0")
+    with pytest.raises(RunError, match=r"data\.d"):
+        steps[0]
+
+
+def test_workers_give_the_same_batches() -> None:
+    """Loading in two processes changes nothing, wherever it starts."""
+    steps = Steps(Numbers(40, masks=True), stream(), seed=3, place="s/0")
+    alone = list(batches(steps, start=2, stop=6, workers=0))
+    spread = list(batches(steps, start=2, stop=6, workers=2))
+    for (one, _), (other, _) in zip(alone, spread, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(_masks(one), _masks(other))
+        assert (one.keys, one.names) == (other.keys, other.names)
+
+
+def _masks(batch: Batch) -> torch.Tensor:
+    assert batch.masks is not None
+    return batch.masks
+
+
+def test_keys_differ_by_step_and_sample() -> None:
+    """What an adapter draws for a sample is new at every step."""
+    steps = Steps(Numbers(6), stream(), seed=0, place="s/0")
+    keys = {key for step in range(10) for key in steps.keys(step)}
+    assert len(keys) == 60
+
+
+def test_at_most_so_many_masks_an_image() -> None:
+    """Masks are drawn without repetition, owners count images, labels go along."""
+    steps = Steps(Numbers(6, masks=True), stream(3, masks=2), seed=0, place="s/0")
+    batch, _ = steps[0]
+    assert batch.owner is not None
+    assert batch.labels is not None
+    assert batch.owner.tolist() == [0, 0, 1, 1, 2, 2]
+    assert [int(mask.any(1).int().argmax()) for mask in _masks(batch)] == batch.labels.tolist()
+
+
+def test_pictures_without_masks_make_an_empty_list_of_masks() -> None:
+    """A picture may have none, and so may all."""
+    none = Sample(image=np.zeros((32, 32, 3), np.uint8), name="x", masks=np.zeros((0, 32, 32), bool))
+    batch = collate([none, none], stream(2), size=32, keys=(1, 2))
+    assert _masks(batch).shape == (0, 32, 32)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 100), (100, 40), (33, 32), (7, 500)])
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_masks_are_cut_as_their_pictures(height: int, width: int, fit: str) -> None:
+    """A white box on black lands where its mask lands, in a square of the wanted size."""
+    mask = np.zeros((height, width), dtype=bool)
+    mask[height // 4 : height // 2, width // 3 : width * 3 // 4] = True
+    image = np.repeat((mask * 255).astype(np.uint8)[..., None], 3, axis=2)
+    square, inner = fit_image(image, 64, fit)
+    cut = fit_mask(mask, 64, fit)
+    assert square.shape == (64, 64, 3)
+    assert max(inner) == 64
+    where = np.zeros((64, 64), dtype=bool)
+    where[: inner[0], : inner[1]] = True
+    bright = (square[..., 0] > 127) & where
+    union = (bright | cut).sum()
+    assert union == 0 or (bright & cut).sum() / union > 0.6
+    if fit == "pad":
+        assert not cut[~where].any()
+        assert (square[~where] == (124, 116, 104)).all()

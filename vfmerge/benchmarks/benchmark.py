@@ -1,0 +1,124 @@
+"""The interface between vfmerge and a benchmark: capabilities and a data set in, scores out.
+
+A benchmark sees capabilities and nothing else, so a parent and a merged model are measured by the same code. What it
+measures depends only on which of its roles are filled: a CLIP alone has no masks to prompt, a merged model has.
+
+This file imports no torch, and a benchmark's module should not either until it measures.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+import numpy as np
+
+from vfmerge import random
+from vfmerge.capability import Capability
+from vfmerge.data.source import Sample, Source
+from vfmerge.errors import BadSample, InputError, one_line
+
+Progress = Callable[[int, int], None]
+"""Told how many pictures are done, and of how many."""
+
+_BAD = 0.01  # share of unusable pictures that a figure may leave out
+_Kind = TypeVar("_Kind", bound=Capability)
+
+
+def quiet(done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Score:
+    """One metric of one model on one data set.
+
+    metric: its name, such as top1. task: the parent whose skill it is.
+    values: float [pictures, ...], what each picture adds to the metric; `reduce` makes the metric of any selection of
+    rows, so that an interval can be had by resampling pictures.
+    n: how many things were judged (pictures or masks).
+    against: the parent's metric that this one is compared with; none is the same.
+    """
+
+    metric: str
+    task: str
+    values: np.ndarray
+    reduce: Callable[[np.ndarray], float]
+    n: int
+    against: str | None = None
+
+    @property
+    def value(self) -> float:
+        """The metric over all pictures, in 0..1."""
+        return self.reduce(self.values)
+
+
+class Benchmark(abc.ABC):
+    """One protocol. Its options are the keyword-only, annotated parameters of its `__init__`, checked by the recipe."""
+
+    @abc.abstractmethod
+    def tasks(self) -> dict[str, str]:
+        """Which parent fills each role, by the name of the capability: `{"image_text": "clip"}`."""
+
+    @abc.abstractmethod
+    def lacks(self, source: Source) -> str:
+        """What a data set must have and this one has not, in a few words; empty if it fits. Reads no picture."""
+
+    @abc.abstractmethod
+    def measure(
+        self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet
+    ) -> list[Score]:
+        """The scores of a model, or none where it fills no role.
+
+        model: capabilities by task, one of a parent alone or all of a merged model. Runs without gradients.
+        Raises InputError if a task has not the capability its role asks for, or no picture can be used.
+        """
+
+
+def role(model: Mapping[str, Capability], task: str, kind: type[_Kind]) -> _Kind | None:
+    """What fills a role, or none. Raises InputError if the task does something else."""
+    if task not in model:
+        return None
+    found = model[task]
+    if not isinstance(found, kind):
+        raise InputError(one_line(f"{kind.name}: {task}: this parent is {found.name}; name one that is {kind.name}"))
+    return found
+
+
+def samples(source: Source, *, limit: int | None, progress: Progress = quiet) -> Iterator[Sample]:
+    """The pictures to measure on: all, or `limit` of them drawn once and for all, so that sorted folders are fair.
+
+    A picture that cannot be read is left out. Raises InputError when more than one picture and more than 1 % are.
+    """
+    chosen = _choose(len(source), limit)
+    bad = 0
+    for done, index in enumerate(chosen, start=1):
+        try:
+            sample = source.read(index)
+        except BadSample as error:
+            bad += 1
+            if bad > max(1, _BAD * len(chosen)):
+                raise InputError(one_line(f"more than 1 % of the pictures cannot be used; the last: {error}")) from error
+        else:
+            yield sample
+        progress(done, len(chosen))
+
+
+def _choose(length: int, limit: int | None) -> list[int]:
+    if limit is None or limit >= length:
+        return list(range(length))
+    shuffled = random.Permutation(length, random.key("evaluation"))
+    return sorted(shuffled[place] for place in range(limit))
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of one number a picture [n]."""
+    return float(values.mean())
+
+
+def ratio(values: np.ndarray) -> float:
+    """Sum over count, for pictures with several judged things each: values [n, 2] are (sum, count)."""
+    total, count = values.sum(0)
+    return float(total / count)

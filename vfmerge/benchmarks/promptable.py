@@ -1,0 +1,111 @@
+"""Promptable segmentation: the mask that a ground-truth box or point calls up, against the mask it was taken from.
+
+Axis letters: N masks of a picture, P points a prompt, K masks a prompt, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from vfmerge import capability, random
+from vfmerge.data.source import Sample, Source
+from vfmerge.errors import InputError
+
+from .benchmark import Benchmark, Progress, Score, quiet, ratio, role, samples
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Promptable(Benchmark):
+    """box_miou and point_miou: the mean over masks of the intersection over union.
+
+    A box is tight, and gives the single mask. A point is any pixel of the mask, and gives three, of which the one that
+    the model itself believes in most is taken, as users of SAM do; several points are not ambiguous and give one.
+
+    promptable: the parent that is prompted. limit: at most so many pictures. masks: at most so many of a picture, the
+    first ones. points: pixels in a point prompt.
+    """
+
+    def __init__(
+        self,
+        *,
+        promptable: str = "sam",
+        limit: Annotated[int, Field(ge=1)] | None = None,
+        masks: Annotated[int, Field(ge=1)] = 32,
+        points: Annotated[int, Field(ge=1)] = 1,
+    ) -> None:
+        self._task, self._limit, self._masks, self._points = promptable, limit, masks, points
+
+    def tasks(self) -> dict[str, str]:
+        return {capability.Promptable.name: self._task}
+
+    def lacks(self, source: Source) -> str:
+        return "" if source.has_masks else "masks"
+
+    def measure(
+        self, model: Mapping[str, capability.Capability], source: Source, *, progress: Progress = quiet
+    ) -> list[Score]:
+        promptable = role(model, self._task, capability.Promptable)
+        if promptable is None:
+            return []
+        boxes, points = [], []
+        for sample in samples(source, limit=self._limit, progress=progress):
+            truth = self._truth(sample)
+            if len(truth):
+                image = promptable.set_image(sample.image)
+                boxes.append(_total(self._from_boxes(image, truth), truth))
+                points.append(_total(self._from_points(image, truth, sample.name), truth))
+        if not boxes:
+            raise InputError(f"no picture with a mask among {len(source)}; give data that has masks")
+        return [self._score("box_miou", boxes), self._score("point_miou", points)]
+
+    def _truth(self, sample: Sample) -> np.ndarray:
+        """The masks to ask for, bool [N, H, W]; one without a pixel has no box and is left out."""
+        if sample.masks is None:
+            return np.zeros((0, *sample.image.shape[:2]), dtype=bool)
+        return sample.masks[sample.masks.any(axis=(1, 2))][: self._masks]
+
+    def _from_boxes(self, image: capability.PromptableImage, truth: np.ndarray) -> Tensor:
+        import torch
+
+        logits, _ = image.predict(boxes=torch.from_numpy(tight_boxes(truth)))
+        return logits[:, 0] > 0
+
+    def _from_points(self, image: capability.PromptableImage, truth: np.ndarray, name: str) -> Tensor:
+        import torch
+
+        places = np.stack([self._draw(mask, name, number) for number, mask in enumerate(truth)])  # [N, P, 2]
+        labels = torch.ones(places.shape[:2], dtype=torch.long)
+        logits, scores = image.predict(points=torch.from_numpy(places), labels=labels, multimask=self._points == 1)
+        best = scores.argmax(1)
+        return logits[torch.arange(len(best), device=logits.device), best] > 0
+
+    def _draw(self, mask: np.ndarray, name: str, number: int) -> np.ndarray:
+        """Pixels of a mask [P, 2] as x, y; the same for every model."""
+        rows, columns = mask.nonzero()
+        chosen = random.generator("promptable", 0, name, number).integers(len(rows), size=self._points)
+        return np.stack([columns[chosen], rows[chosen]], axis=1).astype(np.float32)
+
+    def _score(self, metric: str, totals: list[tuple[float, int]]) -> Score:
+        values = np.array(totals, dtype=float)
+        return Score(metric=metric, task=self._task, values=values, reduce=ratio, n=int(values[:, 1].sum()))
+
+
+def tight_boxes(masks: np.ndarray) -> np.ndarray:
+    """Boxes of bool masks [N, H, W], each with a pixel: x0, y0, x1, y1, far pixels inclusive, float32 [N, 4]."""
+    boxes = [(columns.min(), rows.min(), columns.max(), rows.max()) for rows, columns in map(np.nonzero, masks)]
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4)
+
+
+def _total(answer: Tensor, truth: np.ndarray) -> tuple[float, int]:
+    """Sum of the IoU of bool masks [N, H, W], and how many they are."""
+    import torch
+
+    from vfmerge.losses import mask_iou
+
+    return float(mask_iou(answer, torch.from_numpy(truth).to(answer.device)).double().sum()), len(truth)
