@@ -54,7 +54,12 @@ class Promptable(Capability):
 
 
 class PromptableImage(abc.ABC):
-    """A picture that waits for prompts. Pixels are the original picture's."""
+    """A picture that waits for prompts. Pixels are the original picture's.
+
+    mask_side: side of the low-resolution masks that `predict` takes, over the padded input square.
+    """
+
+    mask_side: int
 
     @abc.abstractmethod
     def predict(
@@ -69,7 +74,8 @@ class PromptableImage(abc.ABC):
         """Masks for N prompts.
 
         boxes: float [N, 4], x0, y0, x1, y1. points: float [N, P, 2], x and y, with labels int [N, P]: 1 inside, 0
-        outside. masks: float [N, 1, 4h, 4w], low-resolution logits over the padded input square, as SAM returns them.
+        outside. masks: float [N, 1, mask_side, mask_side], low-resolution logits over the padded input square, as SAM
+        returns them.
         multimask: the three masks of an ambiguous prompt (K = 3) instead of the single one (K = 1).
         Returns logits [N, K, H, W] at the picture's own size (a mask is where they exceed 0) and IoU scores [N, K].
         """

@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 from torch import Tensor
 
@@ -27,6 +27,9 @@ KEPT = 2
 
 JSON: TypeAlias = Any
 """None, bool, int, float, str, or lists and dicts of them."""
+
+
+_locks: set[TextIO] = set()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,21 +102,34 @@ def newest(run: Path) -> Checkpoint | None:
 def lock(run: Path) -> Iterator[None]:
     """Hold a run's folder (made if need be) against other processes; `InputError` names the process that has it.
 
-    The kernel lets go when this process dies, however it dies. A record lock, unlike `flock`, does not live on in the
-    loader's workers that outlast a killed parent.
+    The kernel lets go when this process dies, however it dies.
     """
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("a+", encoding="utf-8") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             file.seek(0)
             holder = file.read(20)
             raise InputError(one_line(f"{run}: in use by process {holder}; wait for it, or stop it")) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        _locks.add(file)
+        try:
+            yield
+        finally:
+            _locks.discard(file)
+
+
+def _let_go() -> None:
+    """In a fork: a loader's worker that outlives a killed parent must not keep the run from being resumed."""
+    for file in _locks:
+        file.close()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _require_space(run: Path, *, size: int) -> None:

@@ -23,7 +23,7 @@ from vfmerge.problem import Keys, Problem, dotted, missing, nearest, refuse, sho
 try:
     from yaml import CSafeLoader as Loader
 except ImportError:  # PyYAML without libyaml
-    from yaml import SafeLoader as Loader  # type: ignore[assignment]
+    from yaml import SafeLoader as Loader
 
 LARGEST = 1 << 20  # bytes of a file
 _DEEPEST = 32  # mappings and lists in one another
@@ -54,6 +54,8 @@ class Document:
         """The file and, where it is known, the line in it; or the command line."""
         if any(keys[: len(each)] == each for each in self.overridden):
             return COMMAND_LINE
+        if keys and keys not in self.lines and any(each[: len(keys)] == keys for each in self.overridden):
+            return COMMAND_LINE  # it is there only because something was set below it
         known = [keys[:length] for length in range(len(keys), 0, -1) if keys[:length] in self.lines]
         return f"{self.name}:{self.lines[known[0]]}" if known else self.name
 
@@ -87,7 +89,7 @@ def _scan(text: str, *, name: str) -> dict[Keys, int]:
         _limit(text, name=name)
         root = yaml.compose(text, Loader)
     except yaml.YAMLError as error:
-        raise InputError(_syntax(error, name)) from None
+        raise InputError(_syntax(error, text, name=name)) from None
     lines: dict[Keys, int] = {}
     if root is not None:
         _visit(root, (), lines, name=name)
@@ -103,9 +105,10 @@ def _limit(text: str, *, name: str) -> None:
         documents += isinstance(event, yaml.DocumentStartEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent) or (isinstance(event, yaml.NodeEvent) and event.anchor):
-            raise InputError(one_line(f"{where}: '&' and '*' (YAML anchors) are refused: {event.anchor}; use ${{key.path}}"))
+            text = f"an anchor or alias of YAML ('&', '*') is refused: {event.anchor}; write ${{key.path}}"
+            raise InputError(one_line(f"{where}: {text}"))
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
-            raise InputError(one_line(f"{where}: '!' (a YAML tag) is refused: {event.tag[:60]}; write the plain value"))
+            raise InputError(one_line(f"{where}: a tag of YAML ('!') is refused: {event.tag}; write the plain value"))
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST:
             raise InputError(f"{where}: a value of {len(event.value)} letters; write at most {_LONGEST}")
         if depth > _DEEPEST:
@@ -138,18 +141,22 @@ def _check_key(key: yaml.Node, keys: Keys, lines: Mapping[Keys, int], *, name: s
     where = f"{name}:{key.start_mark.line + 1}"
     if not isinstance(key, yaml.ScalarNode) or not key.tag.endswith(":str") or not key.value:
         word = shown(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-        raise InputError(one_line(f"{where}: a key is {word}; a key is a word, put it in quotes if it looks like a number"))
+        text = f"no word for a key: {word}; write a word, in quotes if it looks like a number"
+        raise InputError(one_line(f"{where}: {text}"))
     if (*keys, key.value) in lines:
         before = lines[*keys, key.value]
         raise InputError(one_line(f"{where}: {shown(key.value)} stands twice, first in line {before}; remove one"))
 
 
-def _syntax(error: yaml.YAMLError, name: str) -> str:
+def _syntax(error: yaml.YAMLError, text: str, *, name: str) -> str:
     """A parser's complaint as one line."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        where = f"{name}:{error.problem_mark.line + 1}"
-        return one_line(f"{where}: not YAML: {error.problem}; mind indentation, colons, quotes and brackets")
-    return one_line(f"{name}: not YAML: {_first(error)}; write it as plain UTF-8 text")
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return one_line(f"{name}: not YAML: {_first(error)}; write it as plain UTF-8 text")
+    row = error.problem_mark.line
+    remedy = "mind indentation, colons, quotes and brackets"
+    if "???" in "".join(text.splitlines()[row : row + 1]):
+        remedy = "inside { } put '???' in quotes"
+    return one_line(f"{name}:{row + 1}: not YAML: {error.problem}; {remedy}")
 
 
 def _plain(read_config: Callable[[], Any], *, name: str) -> dict[str, Any]:
@@ -208,7 +215,7 @@ def _interpolation_problems(values: dict[str, Any]) -> Iterator[Problem]:
         paths = _INTERPOLATION.findall(value)
         total += len(paths)
         if "${" in _INTERPOLATION.sub("", value) or "\\${" in value:
-            yield Problem(keys=keys, text=f"only ${{key.path}} is filled in, not {shown(value)}; write the value itself")
+            yield Problem(keys=keys, text=f"not a plain ${{key.path}}: {shown(value)}; write that, or the value itself")
             continue
         for path in paths:
             held = list(_find(values, path.split(".")))

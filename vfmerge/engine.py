@@ -16,7 +16,6 @@ from torch import Tensor
 
 from vfmerge import checkpoint, evaluation, folder, model, optimizer, parts, progress, signals
 from vfmerge.adapter import Batch, Features
-from vfmerge.data.source import Source
 from vfmerge.errors import RunError, Stopped
 from vfmerge.flow import open_flow
 from vfmerge.recipe import Recipe, Stage, Stream
@@ -37,27 +36,28 @@ def run(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: st
     folder.check_recipe(out, recipe)
     with checkpoint.lock(out), signals.watch() as request:
         folder.open_run(out, recipe, adapters=adapters, sources=sources)
-        if not (out / "merged").exists():
-            train(begin(recipe, out, device=place, adapters=adapters, sources=sources, request=request), name=name)
-        evaluation.evaluate(out, device=place, request=request)
+        if not (out / evaluation.MERGED).exists():
+            session = begin(recipe, out, device=place, adapters=adapters, sources=sources, request=request)
+            train(session)
+            evaluation.finish(session, name=name)
+        evaluation.show_finished(out, name=name)
 
 
-def train(session: Session, *, name: str) -> None:
-    """All stages, from the newest checkpoint on; then the merged model is written."""
+def train(session: Session) -> None:
+    """All stages, from the newest checkpoint on."""
     plans = session.recipe.stages
     for stage in plans.values():  # what is wrong with the last stage is said before the first
         optimizer.trainable(session.model, stage)
     saved = checkpoint.newest(session.out)
     resumed = restore(session, saved)
     for stage_name, stage in plans.items():
-        steps = steps_of(stage, session.sources)
+        steps = stage.total_steps(len(session.sources[stage.streams[0].data]))
         if session.done + steps > resumed:
             train_stage(session, stage_name, stage, steps=steps, start=max(resumed - session.done, 0), saved=saved)
         session.done += steps
     session.metrics.close()
     session.bad.close()
     session.tracker.close()
-    evaluation.save_merged(session.model, session.out, recipe=session.recipe, name=name)
 
 
 def restore(session: Session, saved: checkpoint.Checkpoint | None) -> int:
@@ -70,15 +70,6 @@ def restore(session: Session, saved: checkpoint.Checkpoint | None) -> int:
         session.skipped, session.skipped_in_a_row = saved.state["skipped"], saved.state["skipped_in_a_row"]
         session.seen, session.unusable = saved.state["seen"], saved.state["unusable"]
     return step
-
-
-def steps_of(stage: Stage, sources: dict[str, Source]) -> int:
-    """How many optimiser steps a stage takes; an epoch is a pass over its first stream's data."""
-    if stage.steps is not None:
-        return stage.steps
-    first = stage.streams[0]
-    assert stage.epochs is not None
-    return max(math.ceil(stage.epochs * len(sources[first.data]) / first.batch), 1)
 
 
 def train_stage(

@@ -50,9 +50,10 @@ def signature(cls: type) -> type[pydantic.BaseModel]:
 
     Its fields bear the parameters' names as aliases, so that a parameter may be called like a method of the model.
     """
+    made_by = inspect.getattr_static(cls, "__init__")
     try:
-        hints = typing.get_type_hints(cls.__init__, include_extras=True)
-        taken = inspect.signature(cls.__init__).parameters.values()
+        hints = typing.get_type_hints(made_by, include_extras=True)
+        taken = inspect.signature(made_by).parameters.values()
         fields: dict[str, Any] = {
             f"option_{each.name}": (
                 hints[each.name],
@@ -65,5 +66,6 @@ def signature(cls: type) -> type[pydantic.BaseModel]:
         return pydantic.create_model(cls.__name__, __config__=settings, **fields)
     except (NameError, KeyError, TypeError, pydantic.errors.PydanticUserError) as error:
         name = f"{cls.__module__}.{cls.__qualname__}"
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(one_line(f"plug-in {name}: its signature cannot be read ({reason}); annotate its parameters plainly")) from None
+        reason = one_line(f"{type(error).__name__}: {error}", limit=120)
+        remedy = "annotate its keyword-only parameters with plain types"
+        raise InputError(one_line(f"plug-in {name}: its signature cannot be read: {reason}; {remedy}")) from None

@@ -104,8 +104,8 @@ def _load(kind: Kind, point: EntryPoint) -> type:
     try:
         cls = point.load()
     except (Exception, SystemExit) as error:  # anything: it is somebody else's code
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(one_line(f"{source}: cannot be imported ({reason}); mend or reinstall {_package(point)}")) from None
+        reason = f"cannot be imported ({type(error).__name__}: {error})"
+        raise InputError(one_line(f"{source}: {reason}; mend or reinstall {_package(point)}")) from None
     if not (inspect.isclass(cls) and issubclass(cls, _base(kind))):
         raise InputError(one_line(f"{source}: {point.value} is no {_BASES[kind][1]}; it was made for another vfmerge"))
     _complete(cls, source)
@@ -144,5 +144,6 @@ def _execute(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise InputError(one_line(f"--plugin {path}: cannot be imported ({type(error).__name__}: {error}); mend it")) from None
+        reason = f"cannot be imported ({type(error).__name__}: {error})"
+        raise InputError(one_line(f"--plugin {path}: {reason}; mend it")) from None
     return module

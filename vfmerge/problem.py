@@ -112,13 +112,11 @@ def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> Keys
     """Where in the values an error lies: pydantic's location without its names of union members."""
     keys: list[str | int] = []
     for key in location:
+        if isinstance(values, list):
+            values = dict(enumerate(values))
         if isinstance(values, dict) and key in values:
             values = values[key]
-        elif isinstance(values, list) and isinstance(key, int) and key < len(values):
-            values = values[key]
-        else:
-            continue
-        keys.append(key)
+            keys.append(key)
     return (*keys, location[-1]) if missing else tuple(keys)
 
 

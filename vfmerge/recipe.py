@@ -1,12 +1,14 @@
 """The typed recipe: frozen, strict models of what `vfmerge run` reads. Imports no torch.
 
-A recipe is data. Nothing in it is imported or executed: `adapter`, `kind` and `benchmark` are names of installed plug-ins.
+A recipe is data. Nothing in it is imported or executed: `adapter`, `kind` and `benchmark` are names of installed
+plug-ins.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,7 +67,7 @@ class Stream(Model):
     tasks: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     """which parents teach on these images, and the weight of each one's loss"""
     fit: Literal["crop", "pad"] = "crop"
-    """how a picture becomes square: centre crop of the resized picture (CLIP's way), or padding below and right (SAM's)"""
+    """how it becomes square: resized and cropped about its middle (CLIP's), or padded below and right (SAM's)"""
     masks: int = Field(default=32, ge=1)
     """at most so many masks an image, drawn per step, where the data has masks"""
 
@@ -86,6 +88,13 @@ class Stage(Model):
     """fraction of the peak rate that a cosine ends at"""
     cache: bool = False
     """keep frozen trunk features and targets of every sample on disk, once per size (needs a frozen trunk)"""
+
+    def total_steps(self, samples: int) -> int:
+        """Optimiser steps of the stage; an epoch is one pass over the `samples` of its first stream's data."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(math.ceil(self.epochs * samples / self.streams[0].batch), 1)
 
 
 class AdamW(Model):
@@ -166,8 +175,11 @@ def resolved(recipe: Recipe) -> str:
 def differences(old: Recipe, new: Recipe) -> list[str]:
     """The dotted keys in which two recipes differ, but for those that are no part of the result."""
     before, after = _flat(old), _flat(new)
-    return sorted(key for key in before.keys() | after.keys() if key not in before or key not in after
-                  or before[key] != after[key])
+    return sorted(
+        key
+        for key in before.keys() | after.keys()
+        if key not in before or key not in after or before[key] != after[key]
+    )
 
 
 def fingerprint(recipe: Recipe) -> str:
@@ -207,10 +219,10 @@ def _split(override: str) -> tuple[Keys, str]:
     """`a.b=value` as keys and text. What follows `train` is one key: the prefix of parameters."""
     key, equals, value = override.partition("=")
     keys = tuple(key.split("."))
-    if not equals or not all(keys) or len(keys) > _DEEPEST:
-        raise InputError(one_line(f"{document.COMMAND_LINE}: {shown(override)}: no key=value; write stages.probe.steps=100"))
-    if not override.isascii() and "\ufffd" in override.encode("utf-8", "replace").decode():
-        raise InputError(one_line(f"{document.COMMAND_LINE}: {shown(override)}: not UTF-8; write plain text"))
+    plain = override.encode("utf-8", "ignore").decode() == override  # bytes of a shell that are no text
+    if not (plain and equals and all(keys) and len(keys) <= _DEEPEST):
+        text = f"not key=value: {shown(override)}; write for example stages.probe.steps=100"
+        raise InputError(one_line(f"{document.COMMAND_LINE}: {text}"))
     if keys[0] == "stages" and keys[2:3] == ("train",) and len(keys) > 4:
         keys = (*keys[:3], ".".join(keys[3:]))
     return keys, value
@@ -218,11 +230,11 @@ def _split(override: str) -> tuple[Keys, str]:
 
 def _strangers(written: document.Document) -> Iterator[Problem]:
     """Overrides inside a parent, data set, stage or evaluation that nobody has defined: surely a mistyped name."""
+    defined = {keys for keys in (*written.lines, *written.overridden) if len(keys) == 2}
     for keys in written.overridden:
-        known = {each[1] for each in {**written.lines, **dict.fromkeys(written.overridden, 0)} if len(each) == 2
-                 and each[0] == keys[0]}
-        if keys[0] in _GROUPS and len(keys) > 2 and keys[1] not in known:
-            yield unknown_name(keys[:2], _GROUPS[str(keys[0])], str(keys[1]), [str(each) for each in known])
+        if keys[0] in _GROUPS and len(keys) > 2 and keys[:2] not in defined:
+            known = [str(each[1]) for each in defined if each[0] == keys[0]]
+            yield unknown_name(keys[:2], _GROUPS[str(keys[0])], str(keys[1]), known)
 
 
 def _typed(values: dict[str, Any]) -> tuple[Recipe | None, list[Problem]]:

@@ -1,6 +1,6 @@
-"""The rules of a recipe that no single field can check: names that refer to one another, and plug-ins with their options.
+"""The rules of a recipe that no single field can check: names that refer to each other, plug-ins and their options.
 
-Imports no torch, and the plug-ins that a recipe names.
+Imports no torch, and of plug-ins only those that the recipe names.
 """
 
 from __future__ import annotations

@@ -11,12 +11,11 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
 
 import numpy as np
 
 from vfmerge import random
-from vfmerge.capability import Capability
+from vfmerge.capability import Capability, ImageText, Promptable
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import BadSample, InputError, one_line
 
@@ -24,7 +23,6 @@ Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
 
 _BAD = 0.01  # share of unusable pictures that a figure may leave out
-_Kind = TypeVar("_Kind", bound=Capability)
 
 
 def quiet(done: int, total: int) -> None:
@@ -67,9 +65,7 @@ class Benchmark(abc.ABC):
         """What a data set must have and this one has not, in a few words; empty if it fits. Reads no picture."""
 
     @abc.abstractmethod
-    def measure(
-        self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet
-    ) -> list[Score]:
+    def measure(self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet) -> list[Score]:
         """The scores of a model, or none where it fills no role.
 
         model: capabilities by task, one of a parent alone or all of a merged model. Runs without gradients.
@@ -77,14 +73,24 @@ class Benchmark(abc.ABC):
         """
 
 
-def role(model: Mapping[str, Capability], task: str, kind: type[_Kind]) -> _Kind | None:
-    """What fills a role, or none. Raises InputError if the task does something else."""
-    if task not in model:
-        return None
-    found = model[task]
-    if not isinstance(found, kind):
-        raise InputError(one_line(f"{kind.name}: {task}: this parent is {found.name}; name one that is {kind.name}"))
-    return found
+def image_text_of(model: Mapping[str, Capability], task: str) -> ImageText | None:
+    """What embeds pictures and texts, or none. Raises InputError if the task does something else."""
+    found = model.get(task)
+    if found is None or isinstance(found, ImageText):
+        return found
+    raise _miscast(ImageText.name, task, found)
+
+
+def promptable_of(model: Mapping[str, Capability], task: str) -> Promptable | None:
+    """What answers prompts, or none. Raises InputError if the task does something else."""
+    found = model.get(task)
+    if found is None or isinstance(found, Promptable):
+        return found
+    raise _miscast(Promptable.name, task, found)
+
+
+def _miscast(wanted: str, task: str, found: Capability) -> InputError:
+    return InputError(one_line(f"{wanted}: {task}: this parent is {found.name}; name one that is {wanted}"))
 
 
 def samples(source: Source, *, limit: int | None, progress: Progress = quiet) -> Iterator[Sample]:
@@ -100,7 +106,9 @@ def samples(source: Source, *, limit: int | None, progress: Progress = quiet) ->
         except BadSample as error:
             bad += 1
             if bad > max(1, _BAD * len(chosen)):
-                raise InputError(one_line(f"more than 1 % of the pictures cannot be used; the last: {error}")) from error
+                raise InputError(
+                    one_line(f"more than 1 % of the pictures cannot be used; the last: {error}")
+                ) from error
         else:
             yield sample
         progress(done, len(chosen))

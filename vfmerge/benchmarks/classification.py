@@ -16,14 +16,14 @@ from vfmerge.capability import Capability, ImageText
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
-from .benchmark import Benchmark, Progress, Score, mean, quiet, role, samples
+from .benchmark import Benchmark, Progress, Score, image_text_of, mean, quiet, samples
 from .templates import Templates, embed_classes
 
 _FEW = 10  # with fewer classes top-5 says little
 
 
 class ZeroShotClassification(Benchmark):
-    """top1, and top5 where there are ten classes or more.
+    """Zero-shot classification: top1, and top5 where there are ten classes or more.
 
     image_text: the parent that embeds pictures and texts. size: its input side in pixels; none is its own default.
     templates: the 80 of OpenAI, or one plain sentence. limit: at most so many pictures. batch: pictures at once.
@@ -46,10 +46,8 @@ class ZeroShotClassification(Benchmark):
     def lacks(self, source: Source) -> str:
         return "" if source.classes else "class names"
 
-    def measure(
-        self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet
-    ) -> list[Score]:
-        image_text = role(model, self._task, ImageText)
+    def measure(self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet) -> list[Score]:
+        image_text = image_text_of(model, self._task)
         if image_text is None:
             return []
         words = embed_classes(image_text, source.classes, templates=self._templates)  # [K, D]

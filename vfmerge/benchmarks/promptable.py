@@ -15,14 +15,14 @@ from vfmerge import capability, random
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
-from .benchmark import Benchmark, Progress, Score, quiet, ratio, role, samples
+from .benchmark import Benchmark, Progress, Score, promptable_of, quiet, ratio, samples
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Promptable(Benchmark):
-    """box_miou and point_miou: the mean over masks of the intersection over union.
+    """Masks from ground-truth prompts: box_miou and point_miou, means over masks of intersection over union.
 
     A box is tight, and gives the single mask. A point is any pixel of the mask, and gives three, of which the one that
     the model itself believes in most is taken, as users of SAM do; several points are not ambiguous and give one.
@@ -50,7 +50,7 @@ class Promptable(Benchmark):
     def measure(
         self, model: Mapping[str, capability.Capability], source: Source, *, progress: Progress = quiet
     ) -> list[Score]:
-        promptable = role(model, self._task, capability.Promptable)
+        promptable = promptable_of(model, self._task)
         if promptable is None:
             return []
         boxes, points = [], []

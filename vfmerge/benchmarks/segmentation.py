@@ -1,12 +1,12 @@
-"""Zero-shot semantic segmentation: every pixel gets the class whose text is nearest (SAM-CLIP, arXiv 2310.15308, 4.2, 4.4).
+"""Zero-shot semantic segmentation: every pixel gets the class whose text is nearest (SAM-CLIP, arXiv 2310.15308).
 
 Axis letters: B pictures, H x W pixels, h x w cells, K classes with the background if it is one, D embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,19 +15,14 @@ from vfmerge.capability import Capability, ImageText, Promptable
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
-from .benchmark import Benchmark, Progress, Score, quiet, role, samples
+from .benchmark import Benchmark, Progress, Score, image_text_of, promptable_of, quiet, samples
+from .cells import Background, Cells
 from .templates import Templates, embed_classes
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from .two_heads import TwoHeads
-
-Background = Literal["prompt", "ignore", "threshold"]
+from .two_heads import TwoHeads
 
 
 class ZeroShotSegmentation(Benchmark):
-    """miou_head, from text-aligned cells alone, and miou_two_heads, where the same cells prompt the mask decoder.
+    """Zero-shot semantic segmentation: miou_head, by text-aligned cells alone; miou_two_heads, where they prompt masks.
 
     Both are the mean over classes of intersection over union of all pictures' pixels together, over the classes that
     occur in the ground truth, which is the same set for every model. A parent that has no masks to prompt is measured
@@ -41,11 +36,11 @@ class ZeroShotSegmentation(Benchmark):
     `threshold` makes it where no class's probability exceeds the threshold; `ignore` does not judge such pixels.
     threshold: probability that a cell must exceed to be a point prompt (paper: 0.5 on VOC), and not to be background.
     points: point prompts of a mask (paper: 1 to 3).
-    prompts: one prompt for each class (paper), or for each connected component of a class's cells (chosen here), since a
-    picture may hold two things of one class and SAM's mask is of one thing.
+    prompts: one prompt for each class (paper), or for each connected component of a class's cells (chosen here), since
+    a picture may hold two things of one class and SAM's mask is of one thing.
     cells: a component of fewer cells is no thing (chosen here: 1).
-    mask_scale: a cell's probability of 1 becomes this mask logit, of 0 its negative, of 1/2 zero (chosen here: SAM's own
-    mask logits are within about 10); at 0 no mask prompt is given.
+    mask_scale: a cell's probability of 1 becomes this mask logit, of 0 its negative, of 1/2 zero (chosen here: SAM's
+    own mask logits are within about 10); at 0 no mask prompt is given.
     """
 
     def __init__(
@@ -79,27 +74,92 @@ class ZeroShotSegmentation(Benchmark):
         missing = [] if source.has_masks else ["masks"]
         return " and ".join(missing if source.classes else [*missing, "class names"])
 
-    def measure(
-        self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet
-    ) -> list[Score]:
-        image_text = role(model, self._image_text, ImageText)
-        promptable = role(model, self._promptable, Promptable)
+    def measure(self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet) -> list[Score]:
+        image_text = image_text_of(model, self._image_text)
+        promptable = promptable_of(model, self._promptable)
         if image_text is None:
             return []
-        labellers = [self.head(image_text, source.classes)]
-        if promptable is not None:
-            labellers.append(self.two_heads(image_text, promptable, source.classes))
+        head, two_heads = self.heads(image_text, promptable, source.classes)
         ignored = len(source.classes) if self._background == "ignore" else None
-        counts: list[list[np.ndarray]] = [[] for _ in labellers]
-        for sample in self._annotated(source, progress):
+        counts: dict[str, list[np.ndarray]] = {"miou_head": []}
+        if two_heads:
+            counts["miou_two_heads"] = []
+        for sample in samples(source, limit=self._limit, progress=progress):
+            if sample.masks is None or sample.labels is None:
+                continue
             truth = label_map(sample, background=len(source.classes))
-            for labeller, rows in zip(labellers, counts, strict=True):
-                rows.append(count(labeller(sample), truth, classes=len(source.classes) + 1, ignored=ignored))
-        if not counts[0]:
+            answers = {"miou_head": head.label(sample.image)}
+            if two_heads:
+                answers["miou_two_heads"] = two_heads.label(sample.image, name=sample.name)
+            for metric, answer in answers.items():
+                counts[metric].append(count(answer, truth, classes=len(source.classes) + 1, ignored=ignored))
+        if not counts["miou_head"]:
             raise InputError(f"no picture with masks and labels among {len(source)}; give data that has both")
-        names = ("miou_head", "miou_two_heads")[: len(labellers)]
-        return [self._score(name, rows) for name, rows in zip(names, counts, strict=True)]
+        return [self._score(metric, rows) for metric, rows in counts.items()]
 
-    def head(self, image_text: ImageText, classes: Sequence[str]) -> Head:
-        """Labels pictures from cells alone."""
-        return Head(self.cell_probabilities(image_text, classes, size=self._size), background=self._empty(classes))
+    def heads(
+        self, image_text: ImageText, promptable: Promptable | None, classes: Sequence[str]
+    ) -> tuple[Cells, TwoHeads | None]:
+        """What labels pictures: by cells alone, and by cells that prompt masks where there is something to prompt."""
+        called = [self._background_prompt] if self._background == "prompt" else []
+        words = embed_classes(image_text, [*classes, *called], templates=self._templates)
+        cells, coarse = (
+            Cells(
+                image_text,
+                words=words,
+                size=size,
+                scale=self._scale,
+                background=self._background,
+                threshold=self._threshold,
+            )
+            for size in (self._size, self._two_head_size)
+        )
+        if promptable is None:
+            return cells, None
+        decoded = TwoHeads(
+            coarse,
+            promptable,
+            points=self._points,
+            prompts=self._prompts,
+            least=self._cells,
+            mask_scale=self._mask_scale,
+        )
+        return cells, decoded
+
+    def _score(self, metric: str, rows: list[np.ndarray]) -> Score:
+        return Score(
+            metric=metric,
+            task=self._image_text,
+            values=np.stack(rows),
+            reduce=mean_iou,
+            n=len(rows),
+            against="miou_head",
+        )
+
+
+def label_map(sample: Sample, *, background: int) -> np.ndarray:
+    """The class of each pixel, int64 [H, W]; where masks overlap (COCO), the smaller one lies over the larger."""
+    assert sample.masks is not None
+    assert sample.labels is not None
+    labels = np.full(sample.masks.shape[1:], background, dtype=np.int64)
+    for number in np.argsort(-sample.masks.sum(axis=(1, 2)), kind="stable"):
+        labels[sample.masks[number]] = sample.labels[number]
+    return labels
+
+
+def count(answer: np.ndarray, truth: np.ndarray, *, classes: int, ignored: int | None = None) -> np.ndarray:
+    """Pixels of each class in one picture that are right, answered, and true: int64 [classes, 3].
+
+    ignored: pixels whose true class this is are not judged.
+    """
+    judged = np.ones(truth.shape, dtype=bool) if ignored is None else truth != ignored
+    answer, truth = answer[judged], truth[judged]
+    columns = [truth[answer == truth], answer, truth]
+    return np.stack([np.bincount(column, minlength=classes) for column in columns], axis=1)
+
+
+def mean_iou(values: np.ndarray) -> float:
+    """values: counts of pictures [n, K, 3]. IoU of all pictures' pixels, averaged over classes that truly occur."""
+    right, answered, true = values.sum(0).T
+    occurs = true > 0
+    return float((right[occurs] / (answered + true - right)[occurs]).mean())

@@ -115,5 +115,5 @@ def embed_classes(model: ImageText, classes: Sequence[str], *, templates: Templa
     for start in range(0, len(classes), step):
         some = classes[start : start + step]
         texts = [sentence.format(name) for name in some for sentence in sentences]
-        means.append(model.encode_text(texts).unflatten(0, (len(some), len(sentences))).mean(1))
+        means.append(model.encode_text(texts).view(len(some), len(sentences), -1).mean(1))
     return F.normalize(torch.cat(means), dim=-1)

@@ -76,7 +76,7 @@ def walk(root: Path, *, extensions: Sequence[str]) -> list[str]:
                 continue
             if entry.is_dir():
                 waiting.append(name)
-            elif entry.name.rpartition(".")[2].lower() in extensions and _is_file(entry):
+            elif os.path.splitext(entry.name)[1].lower().removeprefix(".") in extensions and _is_file(entry):
                 found.append(name)
     return sorted(found)
 

@@ -14,7 +14,6 @@ import abc
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -32,19 +31,18 @@ class Segment(abc.ABC):
     """A checked segmentation of a picture, not yet drawn."""
 
     @abc.abstractmethod
-    def draw(self, *, height: int, width: int) -> np.ndarray:
-        """The mask as bool [W, H], columns first."""
+    def runs(self, *, height: int, width: int) -> np.ndarray:
+        """Its run lengths, uint32, which add up to height * width."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Runs(Segment):
-    """Run lengths, uint32, that add up to the picture's pixels."""
+    """Run lengths as they came from a file."""
 
     counts: np.ndarray
 
-    def draw(self, *, height: int, width: int) -> np.ndarray:
-        inside = np.arange(len(self.counts)) % 2 == 1
-        return np.repeat(inside, self.counts).reshape(width, height)
+    def runs(self, *, height: int, width: int) -> np.ndarray:
+        return self.counts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,9 +51,9 @@ class Polygons(Segment):
 
     outlines: tuple[np.ndarray, ...]
 
-    def draw(self, *, height: int, width: int) -> np.ndarray:
-        runs = coco_mask.frPyObjects(list(self.outlines), height, width)
-        return cast(np.ndarray, coco_mask.decode(coco_mask.merge(runs))).astype(bool).T
+    def runs(self, *, height: int, width: int) -> np.ndarray:
+        union = coco_mask.merge(coco_mask.frPyObjects(list(self.outlines), height, width))
+        return _checked(_decompress(union["counts"]), pixels=height * width)
 
 
 def parse(segmentation: object, *, height: int, width: int) -> Segment:
@@ -89,15 +87,20 @@ def draw(
     pixels = height * width
     if len(segments) * pixels > MAX_BYTES:
         raise BadSample(f"{len(segments)} masks of {width} x {height} pixels take more than {MAX_BYTES:,} bytes")
-    masks = np.empty((len(segments), width, height), dtype=bool)
-    kept: list[int] = []
-    for number, segment in enumerate(segments):
-        drawn = segment.draw(height=height, width=width)
-        area = np.count_nonzero(drawn)
-        if 0 < area < pixels and area <= largest * pixels:
-            masks[len(kept)] = drawn
-            kept.append(number)
-    return masks[: len(kept)].transpose(0, 2, 1), np.array(kept, dtype=np.int64)
+    runs = [segment.runs(height=height, width=width) for segment in segments]
+    areas = [int(counts[1::2].sum(dtype=np.int64)) for counts in runs]
+    kept = [number for number, area in enumerate(areas) if 0 < area < pixels and area <= largest * pixels]
+    masks = np.zeros((len(kept), pixels), dtype=bool)
+    for mask, number in zip(masks, kept, strict=True):
+        _fill(mask, runs[number])
+    return masks.reshape(len(kept), width, height).transpose(0, 2, 1), np.array(kept, dtype=np.int64)
+
+
+def _fill(mask: np.ndarray, runs: np.ndarray) -> None:
+    """Set every second run; a loop, because masks have far fewer runs than pixels."""
+    bounds = np.cumsum(runs, dtype=np.int64).tolist()
+    for start, end in zip(bounds[0::2], bounds[1::2], strict=False):  # a last run outside has no partner
+        mask[start:end] = True
 
 
 def _counts(counts: object) -> np.ndarray:

@@ -75,9 +75,7 @@ def _caption(data: bytes, *, name: str) -> str:
 def _files(path: str) -> list[Path]:
     """The shards that a path, folder or pattern names, all of which exist."""
     if _NOT_A_PATH.match(path):
-        raise InputError(
-            f"path: {paths.shown(path)!r} is no path; commands and addresses are not opened, copy the shards"
-        )
+        raise InputError(f"path: {paths.shown(path)!r} is no path; commands and addresses are refused, copy the shards")
     if _RANGE.search(path) and not os.path.exists(os.path.expanduser(path)):
         return [paths.file(name, option="path") for name in _expand(path)]
     found = paths.existing(path, option="path")

@@ -128,9 +128,9 @@ def read_folder(folder: Path) -> Config:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(one_line(f"checkpoint: {path}: {error.strerror}; a folder needs it beside {WEIGHTS}")) from error
+        raise InputError(one_line(f"checkpoint: {path}: {error.strerror}; put it beside {WEIGHTS}")) from error
     except ValueError as error:
-        raise InputError(one_line(f"checkpoint: {path} is not JSON ({error}); write it again with open_clip")) from error
+        raise InputError(one_line(f"checkpoint: {path} is not JSON ({error}); write it anew")) from error
     return Config.parse(content, source=f"checkpoint: {path}")
 
 

@@ -32,16 +32,17 @@ def settle(config: Config, *, model: str, tag: str) -> Config:
     )
 
 
-def settle_untagged(config: Config, *, model: str) -> Config:
+def settle_untagged(config: Config, *, model: str, warn: bool) -> Config:
     """The config of an architecture for weights in a local file, which do not say what they expect.
 
     Where all published weights of the architecture agree on the preprocessing, it is theirs (SigLIP's, for example, is
-    not OpenAI's); else it is open_clip's default. The activation is the architecture's: `quickgelu` overrides it.
+    not OpenAI's); else it is open_clip's default.
+    warn: say so where some of the published weights need QuickGELU and this shape has none.
     """
     entries = {tag: _entry(model, tag) for tag in open_clip.list_pretrained_tags_by_model(model.replace("/", "-"))}
     published = {Preprocess.model_validate(entry) for entry in entries.values()}
     quick = [tag for tag, entry in entries.items() if entry.get("quick_gelu", False)]
-    if quick and not config.model_cfg.quick_gelu:
+    if warn and quick and not config.model_cfg.quick_gelu:
         _LOG.warning("%s with GELU: if the file's weights are %s, set quickgelu: true", model, " or ".join(quick))
     if len(published) == 1:
         return config.model_copy(update={"preprocess_cfg": published.pop()})
@@ -54,7 +55,7 @@ def fetch(model: str, tag: str) -> Path:
     try:
         return Path(open_clip.download_pretrained(entry))
     except Exception as error:  # of the hub, the network, the disk: a dozen libraries' types
-        message = f"pretrained: {tag!r} of {model} cannot be fetched ({error}); give `checkpoint`, a local file, instead"
+        message = f"pretrained: {tag!r} of {model} cannot be fetched ({error}); give a local file as `checkpoint`"
         raise InputError(one_line(message)) from error
 
 

@@ -62,12 +62,16 @@ class SAM(BaseAdapter):
         return {"variant": self._variant, "geometry": self._changes, "random": True} | self._weights
 
     def teacher(self) -> Network:
-        from vfmerge import weights
+        import torch
+
+        from vfmerge import random, weights
         from vfmerge.model import Network
 
         from .network import MaskHead, Trunk
 
-        sam = build(self.geometry)
+        with torch.random.fork_rng(devices=[]):  # a random parent is the same each time it is opened
+            torch.manual_seed(random.key("sam", repr(self.geometry)))
+            sam = build(self.geometry)
         for source in self.sources:
             weights.fit(sam, weights.read(source), source=str(source))
         return Network(Trunk(sam.image_encoder), MaskHead(sam)).eval()

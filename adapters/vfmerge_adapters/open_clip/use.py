@@ -1,0 +1,123 @@
+"""What a person does with a CLIP: embed pictures, texts and cells. The same for the parent and a merged model.
+
+Preprocessing and tokens are open_clip's own, so that a parent's embeddings equal open_clip's.
+
+Axis letters: B pictures, T texts, n tokens, D embedding width, h x w cells.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor
+
+from vfmerge.capability import ImageText
+from vfmerge.errors import InputError, one_line
+
+from .config import Config
+from .towers import TextAligned
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from vfmerge.model import Network
+
+_TEXTS = 256  # a batch
+
+
+class Embedder(ImageText):
+    """A network whose head is text-aligned, with its parent's preprocessing and tokenizer."""
+
+    def __init__(self, network: Network, *, config: Config, folder: Path | None) -> None:
+        """folder: where a tokenizer's files may lie, if anywhere."""
+        assert isinstance(network.head, TextAligned)
+        self._network, self._head = network, network.head
+        self._config = config
+        self._folder = folder
+
+    @torch.no_grad()
+    def encode_image(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
+        images = self._load(pictures, size=size, resize_mode=self._config.preprocess_cfg.resize_mode)
+        return F.normalize(self._head.embed(self._network.encode(images)), dim=-1)
+
+    @torch.no_grad()
+    def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
+        images = self._load(pictures, size=size, resize_mode="squash")
+        return F.normalize(self._head.cells(self._network.trunk, images), dim=1)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        tokenizer = _make_tokenizer(json.dumps(self._config.model_cfg.text_cfg), self._folder)
+        tokens = tokenizer(list(texts)).to(self._device)
+        embed = _embed_short if self._config.truncates else _embed_whole
+        return F.normalize(embed(self._head.text, tokens).float(), dim=-1)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._network.parameters()).device
+
+    def _load(self, pictures: Sequence[np.ndarray], *, size: int | None, resize_mode: str) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1]: open_clip's preprocessing, but for the normalisation, which is the trunk's."""
+        height, width = self._head.size if size is None else (size, size)
+        stride = self._head.stride
+        if min(height, width) < 1 or height % stride or width % stride:
+            raise InputError(f"size: {height} x {width} is no multiple of the trunk's {stride} pixels a cell; mend it")
+        preprocess = PreprocessCfg(
+            size=(height, width),
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+            interpolation=self._config.preprocess_cfg.interpolation,
+            resize_mode=resize_mode,
+            fill_color=self._config.preprocess_cfg.fill_color,
+        )
+        transform = image_transform_v2(preprocess, is_train=False)
+        return torch.stack([transform(Image.fromarray(picture)) for picture in pictures]).to(self._device)
+
+
+def _embed_whole(text: nn.Module, tokens: Tensor) -> Tensor:
+    """Embeddings [T, D] of tokens [T, n]."""
+    return torch.cat([text(part) for part in tokens.split(_TEXTS)])
+
+
+def _embed_short(text: nn.Module, tokens: Tensor) -> Tensor:
+    """As `_embed_whole` for a causal tower that reads a text off at its highest token: what follows has no say.
+
+    Texts of one length go together, so that most of the padding (of 77 tokens, two thirds) is never computed.
+    """
+    ends = tokens.argmax(dim=1)
+    order = ends.argsort(stable=True)
+    parts = []
+    for rows in order.split(_TEXTS):
+        n = int(ends[rows].max()) + 1
+        mask = {"attn_mask": text.attn_mask[:n, :n]}  # open_clip's own is for its full length alone
+        parts.append(torch.func.functional_call(text, mask, (tokens[rows, :n],)))
+    return torch.cat(parts)[order.argsort()]
+
+
+@functools.lru_cache(maxsize=8)
+def _make_tokenizer(text_cfg: str, folder: Path | None) -> Callable[[list[str]], Tensor]:
+    """The tokenizer that `open_clip.get_tokenizer` makes for an architecture or, with its files, for a folder.
+
+    text_cfg: the config's, as JSON.
+    """
+    text = json.loads(text_cfg)
+    length, options = text.get("context_length", 77), text.get("tokenizer_kwargs") or {}
+    name = text.get("hf_tokenizer_name")
+    if not name:
+        return SimpleTokenizer(context_length=length, **options)
+    source = str(folder) if folder is not None and (folder / "tokenizer_config.json").is_file() else name
+    try:
+        return HFTokenizer(source, context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **options)
+    except (OSError, ValueError) as error:
+        message = f"the tokenizer {source} is not here ({error}); connect once, or put it into the hub's cache"
+        raise InputError(one_line(message)) from error

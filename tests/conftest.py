@@ -1,0 +1,93 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+_ENTRY_POINTS = """\
+[vfmerge.adapters]
+fake_outline = fake_plugins:Outline
+fake_caption = fake_plugins:Caption
+fake_unfinished = fake_plugins:Unfinished
+fake_unreadable = fake_plugins:Unreadable
+fake_twice = fake_plugins:Caption
+fake_stranger = fake_plugins:Pictures
+fake_import = fake_import:Thing
+fake_syntax = fake_syntax:Thing
+fake_exit = fake_exit:Thing
+fake_nothing = fake_plugins:Nothing
+
+[vfmerge.data]
+fake_pictures = fake_plugins:Pictures
+
+[vfmerge.benchmarks]
+fake_guessing = fake_plugins:Guessing
+"""
+
+_SAMPLE = """\
+# Outlines learn to speak
+#   vfmerge run sample
+base: outline
+parents:
+  outline: {adapter: fake_outline, options: {variant: small, sharpness: 2}}
+  caption: {adapter: fake_caption, options: {model: tiny}}
+data:
+  images: {kind: fake_pictures, path: pictures, count: 100}
+  outlines: {kind: fake_pictures, path: drawings, masks: true}
+stages:
+  probe:
+    steps: 100
+    train: {heads.caption: 8e-4}
+    warmup: 10
+    cache: true
+    streams:
+      - {data: images, size: [16, 32], batch: 8, tasks: {caption: 1}}
+  distill:
+    epochs: 2.5
+    train: {trunk: 4e-6, heads.outline: 4e-6, heads.caption: 4e-5}
+    schedule: constant
+    end: 0.1
+    streams:
+      - {data: images, size: 32, batch: 8, tasks: {caption: 1}}
+      - {data: outlines, size: 32, batch: 4, fit: pad, masks: 4, tasks: {outline: 10}}
+evaluate:
+  guess: {benchmark: fake_guessing, data: outlines, tries: 3}
+optimizer: {betas: [0.9, 0.98], eps: 1e-6, weight_decay: 0.1}
+clip: 1
+precision: bf16
+seed: 3
+workers: 0
+log_every: 10
+save_minutes: 5
+save_steps: 20
+bad_samples: 0.02
+"""
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the import path, in this process and in those it starts, where the fake plug-ins are installed."""
+    folder = tmp_path / "site"
+    for package, text in (("fakes", _ENTRY_POINTS), ("rival", "[vfmerge.adapters]\nfake_twice = other:Thing\n")):
+        installed = folder / f"{package}-1.0.dist-info"
+        installed.mkdir(parents=True)
+        (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (installed / "entry_points.txt").write_text(text)
+    (folder / "fake_import.py").write_text("import a_module_that_nobody_has\n")
+    (folder / "fake_syntax.py").write_text("def :\n")
+    (folder / "fake_exit.py").write_text("import sys; sys.exit(3)\n")
+    shutil.copy(Path(__file__).parent / "fakes" / "fake_plugins.py", folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def sample(fakes: Path, tmp_path: Path) -> Path:
+    """A small, complete recipe of fake plug-ins, with every key there is."""
+    path = tmp_path / "sample.yaml"
+    path.write_text(_SAMPLE)
+    return path

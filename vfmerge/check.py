@@ -1,0 +1,148 @@
+"""`vfmerge check`: everything that can be known before training, in tables.
+
+The networks are built as shapes on the meta device: no weights are read and no memory is taken, whatever their size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from vfmerge import parts
+from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter
+from vfmerge.benchmarks.benchmark import Benchmark
+from vfmerge.data.source import Source
+from vfmerge.problem import Problem, nearest, refuse, shown
+from vfmerge.recipe import Recipe, Stage
+from vfmerge.table import show
+
+
+def check(recipe: Recipe, *, device: str = "auto") -> None:
+    """Print stages, trainable parameters, data sets, teachers and evaluations of a recipe that `recipe.load` passed.
+
+    Raises InputError for what is wrong: first what needs no torch (files, data, sizes), then parameters and device.
+    """
+    adapters, sources = parts.build_adapters(recipe), parts.build_sources(recipe)
+    benchmarks = parts.build_benchmarks(recipe)
+    refuse(
+        [
+            *_files(adapters),
+            *_sizes(recipe, adapters),
+            *_warm_ups(recipe, sources),
+            *_fitting(recipe, benchmarks, sources),
+        ]
+    )
+    learning = _parameters(recipe, adapters, device=device)
+    show("stages", ("stage", "steps", "data", "size", "batch", "tasks"), _stage_rows(recipe, sources))
+    show("trainable parameters", ("stage", "prefix", "rate", "parameters"), learning)
+    show("data", ("name", "kind", "samples", "masks", "classes"), _data_rows(recipe, sources))
+    show("teachers", ("parent", "adapter", "licence", "weights"), _teacher_rows(recipe, adapters))
+    if recipe.evaluate:
+        rows = [(name, each.benchmark, each.data) for name, each in recipe.evaluate.items()]
+        show("evaluation", ("name", "benchmark", "data"), rows)
+
+
+def _files(adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[Problem]:
+    for name, adapter in adapters.items():
+        for source in adapter.sources:
+            if not source.is_file():
+                yield Problem(
+                    keys=("parents", name), text=f"no file {shown(str(source))}; give the path of the weights"
+                )
+
+
+def _sizes(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[Problem]:
+    """Sizes that the trunk cannot divide into cells."""
+    base = adapters[recipe.base]
+    assert isinstance(base, BaseAdapter)
+    stride = max(base.features.strides)
+    for name, stage in recipe.stages.items():
+        for number, stream in enumerate(stage.streams):
+            for size in sizes(stream.size):
+                if size % stride:
+                    near = max(round(size / stride), 1) * stride
+                    text = f"no multiple of the trunk's stride {stride}: {size}; write {near}"
+                    yield Problem(keys=("stages", name, "streams", number, "size"), text=text)
+
+
+def sizes(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    """One size or several, as several."""
+    return (size,) if isinstance(size, int) else size
+
+
+def _warm_ups(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Problem]:
+    """A warm-up longer than its epochs; where `steps` are given, the recipe itself was checked."""
+    for name, stage in recipe.stages.items():
+        steps = stage.total_steps(len(sources[stage.streams[0].data]))
+        if stage.warmup > steps:
+            text = f"longer than the stage: {stage.warmup}; write at most {steps}, its steps"
+            yield Problem(keys=("stages", name, "warmup"), text=text)
+
+
+def _fitting(recipe: Recipe, benchmarks: Mapping[str, Benchmark], sources: Mapping[str, Source]) -> Iterator[Problem]:
+    """Data that a benchmark cannot measure on."""
+    for name, each in recipe.evaluate.items():
+        lacking = benchmarks[name].lacks(sources[each.data])
+        if lacking:
+            text = f"{shown(each.data)} has not what {each.benchmark} needs: {lacking}; choose other data"
+            yield Problem(keys=("evaluate", name, "data"), text=text)
+
+
+def _parameters(
+    recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter], *, device: str
+) -> list[tuple[str, str, str, int]]:
+    """Stage, prefix, peak rate and how many numbers it trains. Raises InputError for a prefix that trains none."""
+    import torch
+
+    from vfmerge import model, optimizer
+
+    model.on(device)
+    with torch.device("meta"):
+        merged = model.MergedModel(adapters, base=recipe.base)
+    counts = {name: each.numel() for name, each in merged.named_parameters() if name not in merged.fixed}
+    refuse(problem for name, stage in recipe.stages.items() for problem in _idle(name, stage, counts))
+    rows = []
+    for name, stage in recipe.stages.items():
+        for prefix, rate in stage.train.items():
+            covered = sum(counts[each] for each in counts if optimizer.prefix_of(each, stage) == prefix)
+            rows.append((name, prefix, f"{rate:g}", covered))
+    return rows
+
+
+def _idle(name: str, stage: Stage, counts: Mapping[str, int]) -> Iterator[Problem]:
+    """Prefixes that no trainable parameter has."""
+    parts_of = [parameter.split(".") for parameter in counts]
+    known = {".".join(words[:length]) for words in parts_of for length in range(1, len(words) + 1)}
+    for prefix in stage.train:
+        if prefix not in known:
+            near = nearest(prefix, known)
+            remedy = f"did you mean {shown(near[0])}?" if near else "write trunk or heads.NAME"
+            text = f"no trainable parameter begins so; {remedy}"
+            yield Problem(keys=("stages", name, "train", prefix), text=text, unknown=True)
+
+
+def _stage_rows(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[tuple[object, ...]]:
+    for name, stage in recipe.stages.items():
+        steps = stage.total_steps(len(sources[stage.streams[0].data]))
+        for number, stream in enumerate(stage.streams):
+            tasks = ", ".join(f"{task} x {weight:g}" for task, weight in stream.tasks.items())
+            sides = ", ".join(map(str, sizes(stream.size)))
+            yield (
+                name if number == 0 else "",
+                f"{steps:,}" if number == 0 else "",
+                stream.data,
+                sides,
+                stream.batch,
+                tasks,
+            )
+
+
+def _data_rows(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[tuple[object, ...]]:
+    for name, source in sources.items():
+        yield name, recipe.data[name].kind, len(source), "yes" if source.has_masks else "", len(source.classes)
+
+
+def _teacher_rows(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[tuple[object, ...]]:
+    for name, adapter in adapters.items():
+        weights = ", ".join(source.name for source in adapter.sources) or "none given"
+        role = f"{name} (base)" if name == recipe.base else name
+        yield role, recipe.parents[name].adapter, adapter.licence, weights

@@ -1,0 +1,28 @@
+"""`vfmerge eval`: measure a run or a merged model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vfmerge import cli
+
+
+@click.command("eval")
+@click.argument("path", metavar="RUN_OR_MODEL", type=click.Path(path_type=Path))
+@cli.device
+@cli.plugin
+@cli.debug
+@click.pass_obj
+def command(call: cli.Invocation, *, path: Path, device: str) -> None:
+    """Measure a run's folder, or the folder of a merged model, against the parents."""
+    from vfmerge.errors import InputError, one_line
+
+    if not path.is_dir():
+        raise InputError(one_line(f"{path}: no such folder; give runs/NAME or runs/NAME/merged"))
+    call.folder = path.parent
+
+    from vfmerge import evaluation  # torch
+
+    evaluation.evaluate_path(path, device=device)

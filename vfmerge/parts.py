@@ -1,0 +1,59 @@
+"""The plug-ins that a recipe names, made from their options: parents, data sets, benchmarks. Imports no torch.
+
+Making one reads no weights and no picture. What its options turn out to be wrong about is told with the key of the
+recipe, all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vfmerge import options, plugins
+from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter
+from vfmerge.benchmarks.benchmark import Benchmark
+from vfmerge.data.source import Source
+from vfmerge.errors import InputError
+from vfmerge.problem import Keys, Problem, refuse
+from vfmerge.recipe import Recipe
+
+
+def build_adapters(recipe: Recipe) -> dict[str, AuxiliaryAdapter]:
+    """Every parent's adapter. Raises InputError naming `parents.NAME`, also if the base cannot lend its trunk."""
+    wanted = {name: (parent.adapter, parent.options) for name, parent in recipe.parents.items()}
+    adapters = _build("adapters", wanted, section="parents")
+    if not isinstance(adapters[recipe.base], BaseAdapter):
+        text = f"adapter {recipe.parents[recipe.base].adapter} cannot lend its trunk; choose another parent"
+        refuse([Problem(keys=("base",), text=text)])
+    return adapters
+
+
+def build_sources(recipe: Recipe) -> dict[str, Source]:
+    """Every data set. Raises InputError naming `data.NAME`, also if one is empty."""
+    sources = _build("data", {name: (data.kind, data.options) for name, data in recipe.data.items()}, section="data")
+    text = "has no samples; mend its options or the files"
+    refuse([Problem(keys=("data", name), text=text) for name, source in sources.items() if not len(source)])
+    return sources
+
+
+def build_benchmarks(recipe: Recipe) -> dict[str, Benchmark]:
+    """Every benchmark. Raises InputError naming `evaluate.NAME`."""
+    wanted = {name: (each.benchmark, each.options) for name, each in recipe.evaluate.items()}
+    return _build("benchmarks", wanted, section="evaluate")
+
+
+def _build(kind: plugins.Kind, wanted: Mapping[str, tuple[str, Mapping[str, Any]]], *, section: str) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, (plugin, given) in wanted.items():
+        keys: Keys = (section, name)
+        try:
+            cls = plugins.find(kind, plugin)
+            checked, wrong = options.examine(cls, given, keys=keys)
+            problems += wrong
+            if not wrong:
+                made[name] = cls(**checked)
+        except InputError as error:
+            problems += [Problem(keys=keys, text=line) for line in str(error).splitlines()]
+    refuse(problems)
+    return made
