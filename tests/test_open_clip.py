@@ -243,8 +243,9 @@ def test_shape_alone_rebuilds_the_head(tmp_path: Path, trunk: Trunk) -> None:
     folder = tmp_path / "clip"
     config = shape(RESNET, quick_gelu=True)
     adapter = OpenCLIP(checkpoint=write(folder, config, clip_of(config)), layers=1, hidden=(20, 28), cells=3, size=48)
-    network, _ = merged(adapter, trunk)
+    network, teacher = merged(adapter, trunk)
     before = adapter.capability(network)
+    assert torch.equal(before.encode_text(TEXTS), adapter.capability(teacher).encode_text(TEXTS))
     expected = before.encode_image(pictures()), before.encode_text(TEXTS), before.encode_cells(pictures())
     portable = json.loads(json.dumps(adapter.portable()))
     for path in folder.iterdir():
@@ -373,7 +374,7 @@ def test_gradients_reach_the_head_and_the_trunk_alone(trunk: Trunk) -> None:
     adapter.loss(answer, target, BATCH)["cosine"].sum().backward()
     untouched = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()}
     assert untouched == {f"head.{name}" for name, _ in network.head.named_parameters() if name.startswith("text.")}
-    assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
+    assert not any(p.requires_grad for p in [*teacher.parameters(), *network.head.text.parameters()])
     network.train()
     assert network.head.training
     assert not network.head.text.training
@@ -431,6 +432,19 @@ def test_merged_cells_are_unit_and_follow_the_size(trunk: Trunk) -> None:
     assert clip.encode_image(pictures(), size=64).shape == (2, 24)
     with pytest.raises(InputError, match="no multiple of the trunk's 8 pixels"):
         clip.encode_image(pictures(), size=50)
+
+
+def test_images_are_cropped_and_cells_are_of_the_whole_picture(trunk: Trunk) -> None:
+    """For a parent that crops the centre, what lies at a wide picture's edge moves the cells but not the image."""
+    config = shape(VIT)
+    config["preprocess_cfg"] = PREPROCESS | {"resize_mode": "shortest"}
+    adapter = OpenCLIP(config=config, random=True)
+    clip = adapter.capability(merged(adapter, trunk)[0])
+    wide = np.zeros((32, 96, 3), dtype=np.uint8)
+    marked = wide.copy()
+    marked[:, :16] = 255
+    assert torch.equal(clip.encode_image([wide]), clip.encode_image([marked]))
+    assert not torch.allclose(clip.encode_cells([wide])[..., 0], clip.encode_cells([marked])[..., 0], atol=1e-3)
 
 
 def test_texts_do_not_depend_on_their_company() -> None:

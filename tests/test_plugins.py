@@ -41,7 +41,9 @@ def test_find_knows_only_names(fakes: Path, name: str) -> None:
 
 def test_find_proposes(fakes: Path) -> None:
     """A mistyped name is answered with the nearest one and with the list."""
-    with pytest.raises(InputError, match=r"no adapter 'fake_outlin'; did you mean 'fake_outline'\? \(there are: .*fake_c"):
+    with pytest.raises(
+        InputError, match=r"no adapter 'fake_outlin'; did you mean 'fake_outline'\? \(there are: .*fake_c"
+    ):
         plugins.find("adapters", "fake_outlin")
 
 

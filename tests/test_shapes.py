@@ -61,8 +61,8 @@ def test_caption_names_the_shapes():
 
 
 def test_single_has_one_shape():
-    """The layout of classification."""
-    assert all(len(scene(index=index, layout="single").shapes) == 1 for index in range(30))
+    """The layout of classification, also at the smallest side that the data set takes."""
+    assert all(len(scene(index=index, layout="single", size=16).shapes) == 1 for index in range(100))
 
 
 def test_mixed_has_empty_scenes():

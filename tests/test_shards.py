@@ -171,9 +171,11 @@ def test_bytes_after_the_end_are_refused(tmp_path):
     refused(path, "goes on after the mark of its end at byte 1,024")
 
 
-@pytest.mark.parametrize("record", [b"9 size=-5\n", b"999 path=x\n", b"junk", b"-3 a=b\n", b"11 path=abc"])
+@pytest.mark.parametrize(
+    "record", [b"11 size=-5\n", b"12 size=abc\n", b"999 path=x\n", b"junk", b"-3 a=b\n", b"11 path=abc"]
+)
 def test_damaged_pax_header_is_refused(tmp_path, record):
-    """Lengths that lie and sizes below zero, which would make a walk go round for ever."""
+    """Lengths that lie, and sizes below zero or that are no numbers."""
     meta = tarfile.TarInfo("meta")
     meta.type, meta.size = tarfile.XHDTYPE, len(record)
     path = tmp_path / "x.tar"

@@ -89,6 +89,7 @@ def test_folder_with_labels(tmp_path):
     for name in ("cat/1.jpg", "dog/sub/2.jpg"):
         put(tmp_path / name, jpeg())
     (tmp_path / "bird").mkdir()
+    put(tmp_path / "about.txt", "no class")
     source = Folder(path=str(tmp_path), labels=True)
     assert source.classes == ("bird", "cat", "dog")
     assert [source.read(index).labels.tolist() for index in range(2)] == [[1], [2]]

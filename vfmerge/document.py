@@ -31,8 +31,11 @@ _LONGEST = 4096  # letters of a scalar: a number of so many digits is already sl
 _NODES = 2000  # scalars, lists and mappings together: a recipe has about a hundred
 _INTERPOLATIONS = 100
 _INTERPOLATION = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")
+_MISSING = re.compile(r": \?\?\?(?=\s*[,}])")  # plain in YAML 1.2, but PyYAML wants it quoted inside { }
 _AMBIGUOUS = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|0[xb]_*", re.ASCII)
+_NUMBER = re.compile(r"[-+.]*[0-9]")
 _WORDS = {"on", "off", "yes", "no"}
+_PLAIN = (None, "")  # the style of a scalar without quotes, as either loader names it
 
 COMMAND_LINE = "command line"
 
@@ -65,6 +68,7 @@ def read(text: str, *, name: str, overrides: Sequence[tuple[Keys, str]] = ()) ->
 
     Raises InputError with a line for each problem.
     """
+    text = _MISSING.sub(": '???'", text)
     lines = _scan(text, name=name)
     if not lines:
         raise InputError(f"{name}: no mapping; write `key: value` lines")
@@ -89,39 +93,52 @@ def _scan(text: str, *, name: str) -> dict[Keys, int]:
         _limit(text, name=name)
         root = yaml.compose(text, Loader)
     except yaml.YAMLError as error:
-        raise InputError(_syntax(error, text, name=name)) from None
+        raise InputError(_syntax(error, name=name)) from None
     lines: dict[Keys, int] = {}
     if root is not None:
         _visit(root, (), lines, name=name)
     return lines
 
 
+def _at(name: str, mark: yaml.Mark) -> str:
+    """The file and the line in it; an override has no lines."""
+    return name if name.startswith(COMMAND_LINE) else f"{name}:{mark.line + 1}"
+
+
 def _limit(text: str, *, name: str) -> None:
     """One pass over the parser's events, which are never nested in one another, so nothing can be exhausted by them."""
     depth = nodes = documents = 0
     for event in yaml.parse(text, Loader):
-        where = f"{name}:{event.start_mark.line + 1}"
         nodes += isinstance(event, yaml.NodeEvent)
         documents += isinstance(event, yaml.DocumentStartEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or (isinstance(event, yaml.NodeEvent) and event.anchor):
-            text = f"an anchor or alias of YAML ('&', '*') is refused: {event.anchor}; write ${{key.path}}"
-            raise InputError(one_line(f"{where}: {text}"))
-        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag:
-            raise InputError(one_line(f"{where}: a tag of YAML ('!') is refused: {event.tag}; write the plain value"))
-        if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST:
-            raise InputError(f"{where}: a value of {len(event.value)} letters; write at most {_LONGEST}")
+        problem = _event_problem(event)
         if depth > _DEEPEST:
-            raise InputError(f"{where}: nested more than {_DEEPEST} deep; write it flatter")
-        if nodes > _NODES:
-            raise InputError(f"{where}: more than {_NODES} values; a recipe is shorter")
-        if documents > 1:
-            raise InputError(f"{where}: a second document begins (`---`); keep one a file")
+            problem = f"nested more than {_DEEPEST} deep; write it flatter"
+        elif nodes > _NODES:
+            problem = f"more than {_NODES} values; a recipe is shorter"
+        elif documents > 1:
+            problem = "a second document begins (`---`); keep one a file"
+        if problem:
+            raise InputError(one_line(f"{_at(name, event.start_mark)}: {problem}"))
+
+
+def _event_problem(event: yaml.Event) -> str:
+    """What is too clever or too long for a recipe in one event of the parser; empty if nothing is."""
+    if not isinstance(event, yaml.NodeEvent):
+        return ""
+    if event.anchor:
+        return f"an anchor or alias of YAML ('&', '*') is refused: {event.anchor}; write ${{key.path}}"
+    if event.tag:
+        return f"a tag of YAML ('!') is refused: {event.tag}; write the plain value"
+    if isinstance(event, yaml.ScalarEvent) and len(event.value) > _LONGEST:
+        return f"a value of {len(event.value)} letters; write at most {_LONGEST}"
+    return ""
 
 
 def _visit(node: yaml.Node, keys: Keys, lines: dict[Keys, int], *, name: str) -> None:
     """Note the lines of keys; refuse keys that are no words, and scalars that YAML 1.1 would misread."""
-    where = f"{name}:{node.start_mark.line + 1}"
+    where = _at(name, node.start_mark)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             _check_key(key, keys, lines, name=name)
@@ -131,15 +148,24 @@ def _visit(node: yaml.Node, keys: Keys, lines: dict[Keys, int], *, name: str) ->
         for index, value in enumerate(node.value):
             lines[*keys, index] = value.start_mark.line + 1
             _visit(value, (*keys, index), lines, name=name)
-    elif node.style is None and (_AMBIGUOUS.fullmatch(node.value) or node.value.lower() in _WORDS):
-        key = ".".join(map(str, keys))
-        text = f"{where}: {key}: {shown(node.value)[1:-1]} reads differently in YAML 1.1 and 1.2"
-        raise InputError(one_line(f"{text}; write true, false or a decimal number, or put it in quotes"))
+    elif problem := _scalar_problem(node):
+        refuse([Problem(keys=keys, text=problem)], lambda _: where)
+
+
+def _scalar_problem(node: yaml.Node) -> str:
+    """What is wrong with a scalar as it is written; empty if nothing is."""
+    if node.style in _PLAIN and (_AMBIGUOUS.fullmatch(node.value) or node.value.lower() in _WORDS):
+        return (
+            f"{node.value[:40]} reads differently in YAML 1.1 and 1.2; write true, false, a decimal number, or quotes"
+        )
+    if "${" in _INTERPOLATION.sub("", node.value) or "\\${" in node.value:
+        return f"not a plain ${{key.path}}: {shown(node.value)}; write that, or the value itself"
+    return ""
 
 
 def _check_key(key: yaml.Node, keys: Keys, lines: Mapping[Keys, int], *, name: str) -> None:
-    where = f"{name}:{key.start_mark.line + 1}"
-    if not isinstance(key, yaml.ScalarNode) or not key.tag.endswith(":str") or not key.value:
+    where = _at(name, key.start_mark)
+    if not isinstance(key, yaml.ScalarNode) or not _is_word(key):
         word = shown(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
         text = f"no word for a key: {word}; write a word, in quotes if it looks like a number"
         raise InputError(one_line(f"{where}: {text}"))
@@ -148,15 +174,18 @@ def _check_key(key: yaml.Node, keys: Keys, lines: Mapping[Keys, int], *, name: s
         raise InputError(one_line(f"{where}: {shown(key.value)} stands twice, first in line {before}; remove one"))
 
 
-def _syntax(error: yaml.YAMLError, text: str, *, name: str) -> str:
+def _is_word(key: yaml.ScalarNode) -> bool:
+    """Whether every reader of YAML takes the key for text: OmegaConf reads `1e5` as a number, PyYAML as text."""
+    number = key.style in _PLAIN and _NUMBER.match(key.value)
+    return bool(key.tag.endswith(":str") and key.value and not number)
+
+
+def _syntax(error: yaml.YAMLError, *, name: str) -> str:
     """A parser's complaint as one line."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return one_line(f"{name}: not YAML: {_first(error)}; write it as plain UTF-8 text")
-    row = error.problem_mark.line
     remedy = "mind indentation, colons, quotes and brackets"
-    if "???" in "".join(text.splitlines()[row : row + 1]):
-        remedy = "inside { } put '???' in quotes"
-    return one_line(f"{name}:{row + 1}: not YAML: {error.problem}; {remedy}")
+    return one_line(f"{_at(name, error.problem_mark)}: not YAML: {error.problem}; {remedy}")
 
 
 def _plain(read_config: Callable[[], Any], *, name: str) -> dict[str, Any]:
@@ -207,16 +236,11 @@ def leaves(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
 
 
 def _interpolation_problems(values: dict[str, Any]) -> Iterator[Problem]:
-    """Whatever is no plain, one-hop interpolation of a key that is there."""
+    """Interpolations of keys that are not there, or are filled in themselves."""
     total = size = 0
     for keys, value in leaves(values):
-        if not isinstance(value, str) or "${" not in value:
-            continue
-        paths = _INTERPOLATION.findall(value)
+        paths = _INTERPOLATION.findall(value) if isinstance(value, str) else []
         total += len(paths)
-        if "${" in _INTERPOLATION.sub("", value) or "\\${" in value:
-            yield Problem(keys=keys, text=f"not a plain ${{key.path}}: {shown(value)}; write that, or the value itself")
-            continue
         for path in paths:
             held = list(_find(values, path.split(".")))
             size += len(held)
@@ -250,6 +274,8 @@ def _number_problems(values: dict[str, Any]) -> Iterator[Problem]:
 
 def _interpolate(written: Document) -> dict[str, Any]:
     """The values with every `${...}` filled in."""
+    if not any(isinstance(value, str) and "${" in value for _, value in leaves(written.values)):
+        return written.values
     try:
         values = OmegaConf.to_container(OmegaConf.create(written.values), resolve=True)
     except OmegaConfBaseException as error:  # mostly: it refers to a `???`

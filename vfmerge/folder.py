@@ -59,7 +59,7 @@ def check_recipe(out: Path, plan: Recipe) -> None:
     """Refuse a folder of another recipe, or one that is no run at all."""
     if out.is_file():
         raise InputError(f"{out}: is a file; give --out a folder")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):  # a lock is no run yet
         return
     if not (out / RECIPE).exists():
         raise InputError(f"{out}: has files but is no run; give --out another folder")

@@ -37,8 +37,7 @@ def examine(cls: type, options: Mapping[str, Any], *, keys: Keys = ()) -> tuple[
         # JSON has lists where signatures have tuples, and text where they have paths: strict there means what is meant
         checked = model.model_validate_json(json.dumps(dict(options), default=str))
     except pydantic.ValidationError as error:
-        found = explain(error, model, dict(options))
-        return {}, [Problem(keys=(*keys, *each.keys), text=each.text, unknown=each.unknown) for each in found]
+        return {}, explain(error, model, dict(options), below=keys)
     given = checked.model_fields_set
     values = {info.alias: vars(checked)[field] for field, info in model.model_fields.items() if field in given}
     return {name: value for name, value in values.items() if name is not None}, []

@@ -84,9 +84,9 @@ def draw(
     titles = (
         ("picture", "held out"),
         ("ground truth", "what is there"),
-        (f"parent {names[Promptable.name]}", "prompted by boxes; knows no names"),
-        (f"parent {names[ImageText.name]}", "its own cells; knows no outlines"),
-        ("merged model", "one encoder, no prompts given"),
+        (f"parent {names[Promptable.name]}", "given boxes; knows no names"),
+        (f"parent {names[ImageText.name]}", "its cells; knows no outlines"),
+        ("merged model", "names and outlines, unprompted"),
     )
     page = _page(rows, titles, _legend(shown, source.classes))
     commit.write_file(path, lambda temporary: page.save(temporary, format="PNG", optimize=True))

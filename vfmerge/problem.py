@@ -93,15 +93,17 @@ def missing(keys: Keys) -> Problem:
     return Problem(keys=keys, text=f"missing; give {dotted(keys)}=...")
 
 
-def explain(error: pydantic.ValidationError, model: type[pydantic.BaseModel], values: Any) -> list[Problem]:
-    """The problems that pydantic found in `values`: one a place, and one a mistake.
+def explain(
+    error: pydantic.ValidationError, model: type[pydantic.BaseModel], values: Any, *, below: Keys = ()
+) -> list[Problem]:
+    """The problems that pydantic found in `values`, which stand at the keys `below`: one a place, and one a mistake.
 
     A mistyped key is also a missing one, and a list of wrong entries also an empty one: only the cause is told.
     """
     found: dict[Keys, Problem] = {}
     for detail in error.errors(include_url=False):
         keys = _place(detail["loc"], values, missing=detail["type"] == "missing")
-        found.setdefault(keys, _problem(detail, keys, model, values))
+        found.setdefault(keys, _problem(detail, keys, model, below))
     typos = [keys for keys, problem in found.items() if problem.unknown]
     meant = {(*keys[:-1], name) for keys in typos for name in nearest(str(keys[-1]), _names(model, keys[:-1]))}
     deeper = {keys[:length] for keys in found for length in range(len(keys))}
@@ -120,14 +122,15 @@ def _place(location: Sequence[str | int], values: Any, *, missing: bool) -> Keys
     return (*keys, location[-1]) if missing else tuple(keys)
 
 
-def _problem(detail: Mapping[str, Any], keys: Keys, model: type[pydantic.BaseModel], values: Any) -> Problem:
+def _problem(detail: Mapping[str, Any], keys: Keys, model: type[pydantic.BaseModel], below: Keys) -> Problem:
     if detail["type"] == "extra_forbidden":
-        return unknown_key(keys, _names(model, keys[:-1]))
+        return unknown_key((*below, *keys), _names(model, keys[:-1]))
     if detail["type"] == "missing":
         known = _names(model, keys[:-1])
-        typo = [key for key in detail["input"] if key not in known and keys[-1] in nearest(key, known)]
-        return unknown_key((*keys[:-1], typo[0]), known) if typo else missing(keys)
-    return Problem(keys=keys, text=_sentence(detail))
+        given = detail["input"] if isinstance(detail["input"], dict) else {}
+        typo = [key for key in given if key not in known and keys[-1] in nearest(key, known)]
+        return unknown_key((*below, *keys[:-1], typo[0]), known) if typo else missing((*below, *keys))
+    return Problem(keys=(*below, *keys), text=_sentence(detail))
 
 
 _SENTENCES = {

@@ -119,4 +119,4 @@ def _stream(recipe: Recipe, stage: Stage, stream: Stream, keys: Keys) -> Iterato
         if task not in recipe.parents:
             yield unknown_name(here, "parent", task, recipe.parents)
         elif not any(part.startswith(("trunk", f"heads.{task}")) for part in stage.train):
-            yield Problem(keys=here, text=f"it teaches nothing that is trained; add trunk or heads.{task} to train")
+            yield Problem(keys=here, text=f"teaches nothing that is trained; add trunk or heads.{task} to train")

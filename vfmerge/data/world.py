@@ -11,9 +11,9 @@ import numpy as np
 from vfmerge.data import paths
 from vfmerge.data.shapes import SHAPES, scene
 from vfmerge.data.source import Sample, Source
-from vfmerge.errors import BadSample, InputError
+from vfmerge.errors import InputError
 
-SIDES = range(16, 4097)
+SIDES = range(16, 4097)  # from 16 pixels on, a single shape is never too small to be seen
 
 
 class Shapes(Source):
@@ -54,14 +54,11 @@ class Shapes(Source):
         name = f"shapes/{self._split}/{self._layout}/{index}"
         drawn = scene(seed=self._seed, split=self._split, index=index, layout=self._layout, size=self._size)
         numbers = np.array([SHAPES.index(shape.name) for shape in drawn.shapes], dtype=np.int64)
-        single = self._layout == "single"
-        if single and len(numbers) != 1:
-            raise BadSample(f"{name}: its shape is too small to see; give a larger size than {self._size}")
         return Sample(
             image=drawn.image,
             name=name,
             masks=drawn.masks if self.has_masks else None,
-            labels=numbers if self.has_masks or single else None,
+            labels=numbers if self.has_masks or self._layout == "single" else None,
             text=drawn.caption,
         )
 
