@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vfmerge import recipe
 from vfmerge.errors import InputError
@@ -83,6 +85,8 @@ _TOKENS += [
     "\x85",
 ]
 
+_OVERRIDDEN = ["seed", "data.images", "data.images.path", "stages.probe.streams", "stages.probe.streams.0.size", "x.y"]
+
 
 def _texts(sample: Path) -> dict[str, str]:
     """The sample and the built-in recipes, as PyYAML can read them too."""
@@ -98,10 +102,14 @@ def _answer(path: Path, content: bytes) -> Recipe | InputError:
         return recipe.load(str(path))
     except InputError as error:
         assert time.perf_counter() - began < _SECONDS
-        lines = str(error).split("\n")
-        assert len(lines) <= 21
-        assert all(0 < len(line) <= 300 and line.isprintable() for line in lines)
+        _check_lines(error)
         return error
+
+
+def _check_lines(error: InputError) -> None:
+    lines = str(error).split("\n")
+    assert len(lines) <= 21
+    assert all(0 < len(line) <= 300 and line.isprintable() for line in lines)
 
 
 def _mutate_bytes(text: str, draw: random.Random) -> bytes:
@@ -174,6 +182,16 @@ def test_mutants(sample: Path, mutate: Any) -> None:
         text = texts[draw.choice(sorted(texts))]
         refused += isinstance(_answer(target, mutate(text, draw)), InputError)
     assert refused > _MUTANTS // 6  # or the mutations do nothing
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(override=st.text(max_size=30) | st.builds("{}={}".format, st.sampled_from(_OVERRIDDEN), st.text(max_size=30)))
+def test_any_override(sample: Path, override: str) -> None:
+    """Whatever follows the recipe on the command line is an override or is refused in short printable lines."""
+    try:
+        recipe.load(str(sample), [override])
+    except InputError as error:
+        _check_lines(error)
 
 
 def _typos(word: str, draw: random.Random) -> Iterator[str]:

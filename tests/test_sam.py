@@ -99,7 +99,9 @@ def test_many_images_decode_as_one_by_one(tiny: Sam) -> None:
             labels, coords = prompts.labels[row : row + 1], prompts.coords[row : row + 1]
             boxed = bool((labels == 2).any())
             sparse, dense = tiny.prompt_encoder(
-                points=None if boxed else (coords[:, :1], labels[:, :1]), boxes=coords.flatten(1) if boxed else None, masks=None
+                points=None if boxed else (coords[:, :1], labels[:, :1]),
+                boxes=coords.flatten(1) if boxed else None,
+                masks=None,
             )
             masks, ious = tiny.mask_decoder.predict_masks(
                 embedding[image : image + 1], tiny.prompt_encoder.get_dense_pe(), sparse, dense
@@ -195,7 +197,9 @@ def test_rehearsal_loss_is_zero_at_the_parent_and_spares_the_prompt_encoder() ->
     same = adapter.loss(target, target, batch)
     assert {name: values.shape for name, values in same.items()} == {name: (3,) for name in ("focal", "dice", "iou")}
     assert all(values.abs().max() < 1e-6 for values in same.values())
-    loss = torch.stack([values.mean() for values in adapter.loss(head(trunk(batch.images), batch), target, batch).values()]).sum()
+    loss = torch.stack(
+        [values.mean() for values in adapter.loss(head(trunk(batch.images), batch), target, batch).values()]
+    ).sum()
     loss.backward()
     assert loss > 0.01
     assert all(parameter.grad is None for parameter in head.prompt_encoder.parameters())

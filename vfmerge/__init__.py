@@ -1,8 +1,8 @@
 """vfmerge: merge vision foundation models into one, keep every parent's skill, and measure what was forgotten.
 
-    model = vfmerge.load("runs/quickstart/merged")
-    model.clip.encode_image([picture])            # what CLIP does
-    model.sam.set_image(picture).predict(boxes=…)  # what SAM does
+model = vfmerge.load("runs/quickstart/merged")
+model.clip.encode_image([picture])            # what CLIP does
+model.sam.set_image(picture).predict(boxes=…)  # what SAM does
 """
 
 from __future__ import annotations

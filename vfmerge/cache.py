@@ -36,9 +36,7 @@ def holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
 class Filler:
     """Computes a cache batch by batch, the samples in their order."""
 
-    def __init__(
-        self, folder: Path, *, length: int, trunk: torch.nn.Module, teachers: Mapping[str, Network]
-    ) -> None:
+    def __init__(self, folder: Path, *, length: int, trunk: torch.nn.Module, teachers: Mapping[str, Network]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._folder, self._length, self._trunk, self._teachers = folder, length, trunk, teachers

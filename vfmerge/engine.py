@@ -98,10 +98,14 @@ def train_stage(
                 keep(session, adamw, step=session.done + step + 1)
                 clock = time.monotonic()
             if session.request.name and not last:
-                raise Stopped(f"{session.request.name}: stopped after step {session.done + step + 1}; run again to go on")
+                raise Stopped(
+                    f"{session.request.name}: stopped after step {session.done + step + 1}; run again to go on"
+                )
 
 
-def learn(session: Session, plan: Stream, features: Features | None, targets: dict[str, Any], batch: Batch, *, number: int) -> dict[str, float]:
+def learn(
+    session: Session, plan: Stream, features: Features | None, targets: dict[str, Any], batch: Batch, *, number: int
+) -> dict[str, float]:
     """One stream's forward and backward: the trunk once, however many tasks share it. The weighted loss terms."""
     terms: dict[str, Tensor] = {}
     with session.autocast():
@@ -139,13 +143,17 @@ def apply(session: Session, adamw: torch.optim.AdamW, terms: dict[str, float]) -
     return norm
 
 
-def record(session: Session, *, stage: str, step: int, terms: dict[str, float], rates: dict[str, float], norm: float) -> None:
+def record(
+    session: Session, *, stage: str, step: int, terms: dict[str, float], rates: dict[str, float], norm: float
+) -> None:
     """One line of metrics for the step."""
     line: dict[str, Any] = {"step": step, "stage": stage, "loss": sum(terms.values())}
     line |= {f"loss.{term}": value for term, value in terms.items()}
     line |= {f"rate.{prefix}": rate for prefix, rate in rates.items()}
     line |= {"gradient_norm": norm, "skipped": session.skipped}
-    finite = {key: value if not isinstance(value, float) or math.isfinite(value) else None for key, value in line.items()}
+    finite = {
+        key: value if not isinstance(value, float) or math.isfinite(value) else None for key, value in line.items()
+    }
     session.metrics.write(finite)
     session.tracker.write(finite)
 
@@ -165,5 +173,3 @@ def keep(session: Session, adamw: torch.optim.AdamW, *, step: int) -> None:
     counts = {"skipped": session.skipped, "skipped_in_a_row": session.skipped_in_a_row}
     counts |= {"seen": session.seen, "unusable": session.unusable}
     checkpoint.save(session.out, step=step, model=learnt, optimizer=optimizer.tensors(adamw), state=counts)
-
-

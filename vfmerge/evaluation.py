@@ -69,9 +69,7 @@ def open_parents(adapters: Mapping[str, AuxiliaryAdapter], *, device: torch.devi
     return opened
 
 
-def capabilities(
-    adapters: Mapping[str, AuxiliaryAdapter], networks: Mapping[str, Network]
-) -> dict[str, Capability]:
+def capabilities(adapters: Mapping[str, AuxiliaryAdapter], networks: Mapping[str, Network]) -> dict[str, Capability]:
     """What a person does with each parent."""
     return {name: adapters[name].capability(network) for name, network in networks.items()}
 

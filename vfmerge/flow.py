@@ -57,7 +57,9 @@ def open_flow(session: Session, stage_name: str, stage: Stage, *, number: int, s
     if not stage.cache:
         return Flow(session=session, plan=plan, number=number, items=items, caches=None)
     if source.has_masks:
-        raise InputError(f"stages.{stage_name}.cache: data.{plan.data} has masks, whose prompts change; set it to false")
+        raise InputError(
+            f"stages.{stage_name}.cache: data.{plan.data} has masks, whose prompts change; set it to false"
+        )
     caches = {}
     for size in sizes_of(plan):
         caches[size] = _open_cache(session, stage_name, items, number=number, size=size)

@@ -1,8 +1,8 @@
 """A run's folder: the resolved recipe, the manifest, the metrics and the bad samples.
 
-    recipe.yaml        the resolved recipe            metrics.jsonl      a line per optimiser step
-    manifest.json      hashes, versions, licences     bad_samples.jsonl  what was skipped, and why
-    checkpoints/       the newest two                 merged/            the model; retention.json, picture.png
+recipe.yaml        the resolved recipe            metrics.jsonl      a line per optimiser step
+manifest.json      hashes, versions, licences     bad_samples.jsonl  what was skipped, and why
+checkpoints/       the newest two                 merged/            the model; retention.json, picture.png
 """
 
 from __future__ import annotations

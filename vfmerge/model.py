@@ -112,7 +112,9 @@ def load(path: str | Path, *, device: str = "cpu") -> MergedModel:
     adapters: dict[str, AuxiliaryAdapter] = {}
     for name, parent in config["parents"].items():
         kind = plugins.find("adapters", parent["adapter"])
-        adapters[name] = kind(**options.check_options(kind, parent["options"], where=f"{folder}: parents.{name}.options"))
+        adapters[name] = kind(
+            **options.check_options(kind, parent["options"], where=f"{folder}: parents.{name}.options")
+        )
     model = MergedModel(adapters, base=config["base"])
     weights.fit(model, weights.read(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return model.to(device).eval().requires_grad_(False)
@@ -123,7 +125,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
         schema, _ = config["schema"], [parent["adapter"] for parent in config["parents"].values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: no merged model's config ({type(error).__name__}); give a `merged` folder") from None
+        raise CheckpointError(
+            f"{path}: no merged model's config ({type(error).__name__}); give a `merged` folder"
+        ) from None
     if schema > SCHEMA:
         raise InputError(f"{path}: schema {schema} is of a newer vfmerge; upgrade vfmerge")
     return dict(config)

@@ -49,13 +49,15 @@ def build(model: MergedModel, stage: Stage, settings: AdamW) -> torch.optim.Adam
         for decays in (True, False):
             members = [name for name in names if (parameters[name].dim() > 1) == decays]
             if members:
-                groups.append({
-                    "params": [parameters[name] for name in members],
-                    "names": members,
-                    "prefix": prefix,
-                    "peak": stage.train[prefix],
-                    "weight_decay": settings.weight_decay if decays else 0.0,
-                })
+                groups.append(
+                    {
+                        "params": [parameters[name] for name in members],
+                        "names": members,
+                        "prefix": prefix,
+                        "peak": stage.train[prefix],
+                        "weight_decay": settings.weight_decay if decays else 0.0,
+                    }
+                )
     return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps, fused=True)
 
 

@@ -25,7 +25,11 @@ class Bar:
         self._rich: Progress | None = None
         if sys.stderr.isatty():
             columns = (
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}", style="dim"),
             )
             self._rich = Progress(*columns, console=Console(stderr=True))
@@ -36,7 +40,9 @@ class Bar:
             self._rich.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._rich:
             self._rich.stop()
 

@@ -149,11 +149,12 @@ def load(source: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises InputError with a line for each problem, at most twenty of at most 300 letters.
     """
     written = document.read(_text(source), name=source, overrides=[_split(each) for each in overrides])
-    asked = [*map(missing, written.missing), *_strangers(written)]
     recipe, problems = _typed(written.values)
     problems += rules.plugged(written.values, problems)
     if recipe is not None:
         problems += rules.cross_check(recipe)
+    unknown = {each.keys for each in problems if each.unknown}
+    asked = [*(missing(keys) for keys in written.missing if keys not in unknown), *_strangers(written)]
     told = [each for each in problems if not any(each.within(known.keys) for known in asked)]
     refuse([*asked, *told], written.origin)
     assert recipe is not None
@@ -194,25 +195,21 @@ def _flat(recipe: Recipe) -> dict[str, Any]:
 
 def _text(source: str) -> str:
     """The text of a recipe file, or of a built-in recipe."""
-    path = builtin().get(source, Path(source))
+    there = builtin()
+    path = there.get(source, Path(source))
     try:
-        if not path.is_file():
-            raise InputError(one_line(f"{source}: no such recipe; {_remedy(source)}"))
-        with path.open("rb") as file:
-            content = file.read(document.LARGEST + 1)
-        if len(content) > document.LARGEST:
-            raise InputError(one_line(f"{source}: larger than {document.LARGEST} bytes; give a recipe"))
+        content = path.read_bytes() if path.is_file() and path.stat().st_size <= document.LARGEST else None
+        found = path.is_file()
+    except (OSError, ValueError) as error:  # no permission, a name too long, a zero byte in it
+        raise InputError(one_line(f"{one_line(source, limit=90)}: cannot be read ({error}); give a file")) from None
+    if not found:
+        raise InputError(one_line(f"{source}: no such recipe; {suggestion(source, there)} (`vfmerge ls recipes`)"))
+    if content is None:
+        raise InputError(one_line(f"{source}: larger than {document.LARGEST} bytes; give a recipe"))
+    try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(one_line(f"{source}: byte {error.start} is not UTF-8; save it as UTF-8")) from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(one_line(f"{source}: cannot be read ({error}); give a readable file")) from None
-
-
-def _remedy(source: str) -> str:
-    return f"{suggestion(source, builtin())} (`vfmerge ls recipes`)"
 
 
 def _split(override: str) -> tuple[Keys, str]:

@@ -89,9 +89,7 @@ class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
             indices = tuple(range(first, min(first + self.stream.batch, len(self.source))))
             yield self._load(indices, size=size, keys=indices)
 
-    def _load(
-        self, indices: tuple[int, ...], *, size: int, keys: tuple[int, ...]
-    ) -> tuple[Batch, tuple[Bad, ...]]:
+    def _load(self, indices: tuple[int, ...], *, size: int, keys: tuple[int, ...]) -> tuple[Batch, tuple[Bad, ...]]:
         bad: list[Bad] = []
         samples = [self._read(index, bad) for index in indices]
         return collate(samples, self.stream, size=size, keys=keys), tuple(bad)

@@ -93,7 +93,7 @@ class ZeroShotSegmentation(Benchmark):
                 answers["miou_two_heads"] = two_heads.label(sample.image, name=sample.name)
             for metric, answer in answers.items():
                 counts[metric].append(count(answer, truth, classes=len(source.classes) + 1, ignored=ignored))
-        if not counts["miou_head"]:
+        if not any(rows[:, 2].any() for rows in counts["miou_head"]):
             raise InputError(f"no picture with masks and labels among {len(source)}; give data that has both")
         return [self._score(metric, rows) for metric, rows in counts.items()]
 

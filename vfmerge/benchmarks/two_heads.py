@@ -76,7 +76,7 @@ class TwoHeads:
         best = torch.zeros(frame, device=logits.device)
         for start in range(0, len(things), _AT_ONCE):
             some = things[start : start + _AT_ONCE]
-            masks = self._predict(image, some, chance, frame, key=(name, start))
+            masks = self._predict(image, some, chance, frame, name=name, first=start)
             score, winner = self._weigh(masks, some, chance).max(0)
             classes = torch.tensor([thing.label for thing in some], device=labels.device)
             labels = torch.where(score > best, classes[winner], labels)
@@ -102,13 +102,14 @@ class TwoHeads:
         chance: Tensor,
         frame: tuple[int, int],
         *,
-        key: tuple[str, int],
+        name: str,
+        first: int,
     ) -> Tensor:
-        """One mask for each thing: logits [N, H, W]."""
+        """One mask for each thing: logits [N, H, W]. first: the number of the first thing in its picture."""
         import torch
 
         known = chance.cpu().numpy()
-        points = np.stack([self._draw(thing, known, frame, key=(*key, n)) for n, thing in enumerate(things)])
+        points = np.stack([self._draw(thing, known, frame, key=(name, n)) for n, thing in enumerate(things, first)])
         coarse = None
         if self._mask_scale:
             rivals = torch.stack([self._own(thing, chance) for thing in things])
@@ -127,9 +128,7 @@ class TwoHeads:
         own = torch.from_numpy(thing.cells).to(chance.device)
         return torch.where(won & ~own, torch.zeros_like(chance[0]), chance[thing.label])
 
-    def _draw(
-        self, thing: Thing, chance: np.ndarray, frame: tuple[int, int], *, key: tuple[str, int, int]
-    ) -> np.ndarray:
+    def _draw(self, thing: Thing, chance: np.ndarray, frame: tuple[int, int], *, key: tuple[str, int]) -> np.ndarray:
         """Centres of cells that are sure of the class, as pixels x, y: float32 [P, 2]; repeated where they are few."""
         rows, columns = (thing.cells & (chance[thing.label] > self._cells.threshold)).nonzero()
         draw = random.generator("zero_shot_segmentation", 0, *key)

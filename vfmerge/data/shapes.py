@@ -221,7 +221,7 @@ def _paint(shape: Shape, random: np.random.Generator, rows: slice, columns: slic
 
 
 def _caption(shapes: tuple[Shape, ...], random: np.random.Generator) -> str:
-    """"a striped red star and a blue circle": colours and textures are named now and then."""
+    """ "a striped red star and a blue circle": colours and textures are named now and then."""
     if not shapes:
         return f"an empty {BACKGROUND}"
     words = []

@@ -125,7 +125,9 @@ def _change(geometry: Geometry, changes: dict[str, int | list[int]]) -> Geometry
         if name not in known:
             raise InputError(f"geometry.{name}: SAM has no such number; it has {', '.join(sorted(known))}")
         if isinstance(value, list) != (name == "global_blocks"):
-            raise InputError(f"geometry.{name}: {value!r} should be {'a list' if name == 'global_blocks' else 'a number'}")
+            raise InputError(
+                f"geometry.{name}: {value!r} should be {'a list' if name == 'global_blocks' else 'a number'}"
+            )
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
     changed = dataclasses.replace(geometry, **plain)  # type: ignore[arg-type]
     if changed.width % changed.heads or changed.decoder_width % 8 or changed.image_size % changed.patch_size:

@@ -86,9 +86,7 @@ class MaskHead(nn.Module):
         tokens, source = decoder.transformer(source, position, tokens)
         source = source.transpose(1, 2).unflatten(2, (h, w))
         upscaled = decoder.output_upscaling(source)  # [M, C / 8, 4h, 4w]
-        weights = torch.stack(
-            [mlp(tokens[:, 1 + k]) for k, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-        )
+        weights = torch.stack([mlp(tokens[:, 1 + k]) for k, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
         masks = torch.einsum("mkc,mchw->mkhw", weights, upscaled)
         return masks, decoder.iou_prediction_head(tokens[:, 0])
 

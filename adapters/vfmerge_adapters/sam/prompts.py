@@ -72,7 +72,9 @@ def simulate(masks: Tensor, *, owner: Tensor, keys: Sequence[int], frame: tuple[
     points = torch.cat([points, torch.zeros_like(points)], dim=1)  # a lone point needs a padding token beside it
     boxed = draws[:, 5] < 0.5
     coords = torch.where(boxed[:, None, None], corners, points)
-    labels = torch.where(boxed[:, None], torch.tensor([2, 3], device=masks.device), torch.tensor([1, -1], device=masks.device))
+    labels = torch.where(
+        boxed[:, None], torch.tensor([2, 3], device=masks.device), torch.tensor([1, -1], device=masks.device)
+    )
     return Prompts(owner=owner, coords=coords, labels=labels)
 
 

@@ -127,7 +127,9 @@ def measure(trunk: Trunk, head: MaskHead, seed: int, batches: int = 32) -> tuple
 
 
 def exact_prompts(masks: Tensor, owner: Tensor, step: int) -> tuple[Prompts, Prompts]:
-    boxes = Prompts(owner=owner, coords=boxes_of(masks).unflatten(1, (2, 2)), labels=torch.tensor([2, 3]).expand(len(masks), 2))
+    boxes = Prompts(
+        owner=owner, coords=boxes_of(masks).unflatten(1, (2, 2)), labels=torch.tensor([2, 3]).expand(len(masks), 2)
+    )
     chance = torch.from_numpy(random.generator("held-out points", step).random(len(masks)))
     point = points_in(masks, chance).unsqueeze(1)
     coords = torch.cat([point, torch.zeros_like(point)], dim=1)
