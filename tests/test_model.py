@@ -83,7 +83,8 @@ def test_a_saved_model_is_rebuilt_without_its_parents(
 
 def test_the_folder_holds_no_path_and_no_pickle(folder: Path) -> None:
     """config.json names adapters and shapes; the weights are safetensors; nothing else is there."""
-    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json", "README.md", "MANIFEST.json"}
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.safetensors", "config.json", "README.md", "MANIFEST.json"}
     config = (folder / "config.json").read_text()
     assert json.loads(config)["parents"]["clip"]["adapter"] == "open_clip"
     assert str(Path.home()) not in config

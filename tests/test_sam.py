@@ -195,11 +195,10 @@ def test_rehearsal_loss_is_zero_at_the_parent_and_spares_the_prompt_encoder() ->
     with torch.no_grad():
         target = teacher(batch)
     same = adapter.loss(target, target, batch)
-    assert {name: values.shape for name, values in same.items()} == {name: (3,) for name in ("focal", "dice", "iou")}
+    assert {name: values.shape for name, values in same.items()} == dict.fromkeys(("focal", "dice", "iou"), (3,))
     assert all(values.abs().max() < 1e-6 for values in same.values())
-    loss = torch.stack(
-        [values.mean() for values in adapter.loss(head(trunk(batch.images), batch), target, batch).values()]
-    ).sum()
+    terms = adapter.loss(head(trunk(batch.images), batch), target, batch)
+    loss = torch.stack([values.mean() for values in terms.values()]).sum()
     loss.backward()
     assert loss > 0.01
     assert all(parameter.grad is None for parameter in head.prompt_encoder.parameters())

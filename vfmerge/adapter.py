@@ -1,7 +1,7 @@
 """The interface between the engine and a parent: all that the engine knows of a model.
 
 One adapter is one parent. It can *teach* (`teacher`), be *answered* (`head`) and *mark* the answer (`loss`); a base
-adapter can also *lend its trunk*. What a person does with the model is its `capability`, the same for parent and merged.
+adapter can also *lend its trunk*. What a person does with the model is its `capability`, for parent and merged alike.
 
 This file imports no torch, and an adapter's module should not either until one of its methods is called: `vfmerge ls`,
 `vfmerge check` and a mistyped recipe then answer at once. `adapters/README.md` shows how to write one.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
-    """What a trunk promises to give: channels and stride (pixels a cell) of each map, finest first; the summary's width.
+    """What a trunk promises: channels and stride (pixels a cell) of each map, finest first; the summary's width.
 
     heads: attention heads of the trunk's blocks, where it has such; a head that starts from a block needs to know.
     """

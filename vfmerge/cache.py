@@ -57,7 +57,7 @@ class Filler:
                 raise RunError(f"{self._folder}: {name} exceeds half precision; set cache: false in that stage")
             if name not in self._arrays:
                 shape, path = (self._length, *tensor.shape[1:]), self._folder / f"{name}.npy"
-                self._arrays[name] = np.lib.format.open_memmap(path, "w+", np.float16, shape)  # type: ignore[no-untyped-call]
+                self._arrays[name] = np.lib.format.open_memmap(path, "w+", np.float16, shape)
             self._arrays[name][self._first : self._first + len(half)] = half.cpu().numpy()
         self._first += len(batch.names)
         self._notes += notes

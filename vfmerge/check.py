@@ -22,15 +22,7 @@ def check(recipe: Recipe, *, device: str = "auto") -> None:
     Raises InputError for what is wrong: first what needs no torch (files, data, sizes), then parameters and device.
     """
     adapters, sources = parts.build_adapters(recipe), parts.build_sources(recipe)
-    benchmarks = parts.build_benchmarks(recipe)
-    refuse(
-        [
-            *_files(adapters),
-            *_sizes(recipe, adapters),
-            *_warm_ups(recipe, sources),
-            *_fitting(recipe, benchmarks, sources),
-        ]
-    )
+    require(recipe, adapters, sources)
     learning = _parameters(recipe, adapters, device=device)
     show("stages", ("stage", "steps", "data", "size", "batch", "tasks"), _stage_rows(recipe, sources))
     show("trainable parameters", ("stage", "prefix", "rate", "parameters"), learning)
@@ -39,6 +31,20 @@ def check(recipe: Recipe, *, device: str = "auto") -> None:
     if recipe.evaluate:
         rows = [(name, each.benchmark, each.data) for name, each in recipe.evaluate.items()]
         show("evaluation", ("name", "benchmark", "data"), rows)
+
+
+def require(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter], sources: Mapping[str, Source]) -> None:
+    """Refuse what can be known to fail later without reading a weight or importing torch. Raises InputError."""
+    benchmarks = parts.build_benchmarks(recipe)
+    refuse(
+        [
+            *_files(adapters),
+            *_sizes(recipe, adapters),
+            *_warm_ups(recipe, sources),
+            *_caches(recipe, sources),
+            *_fitting(recipe, benchmarks, sources),
+        ]
+    )
 
 
 def _files(adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[Problem]:
@@ -76,6 +82,15 @@ def _warm_ups(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Problem
         if stage.warmup > steps:
             text = f"longer than the stage: {stage.warmup}; write at most {steps}, its steps"
             yield Problem(keys=("stages", name, "warmup"), text=text)
+
+
+def _caches(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Problem]:
+    """Caches of targets that change: prompts are drawn from masks anew at each step."""
+    for name, stage in recipe.stages.items():
+        for stream in stage.streams:
+            if stage.cache and sources[stream.data].has_masks:
+                text = f"data.{stream.data} has masks, whose prompts change; write false, or give the data masks: false"
+                yield Problem(keys=("stages", name, "cache"), text=text)
 
 
 def _fitting(recipe: Recipe, benchmarks: Mapping[str, Benchmark], sources: Mapping[str, Source]) -> Iterator[Problem]:

@@ -6,7 +6,9 @@ frozen original.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vfmerge import checkpoint, evaluation, folder, model, optimizer, parts, progress, signals
+from vfmerge import check, checkpoint, evaluation, folder, model, optimizer, parts, progress, random, signals
 from vfmerge.adapter import Batch, Features
-from vfmerge.errors import RunError, Stopped
+from vfmerge.errors import CheckpointError, RunError, Stopped
 from vfmerge.flow import open_flow
 from vfmerge.recipe import Recipe, Stage, Stream
 from vfmerge.session import Session, begin
@@ -30,16 +32,16 @@ def run(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: st
     Raises InputError before any work, RunError for a fault, Stopped on request.
     """
     adapters, sources = parts.build_adapters(recipe), parts.build_sources(recipe)
+    check.require(recipe, adapters, sources)
     place = model.on(device)
-    if fresh:
-        folder.set_aside(out)
-    folder.check_recipe(out, recipe)
+    folder.claim(out, recipe, fresh=fresh)
     with checkpoint.lock(out), signals.watch() as request:
         folder.open_run(out, recipe, adapters=adapters, sources=sources)
         if not (out / evaluation.MERGED).exists():
             session = begin(recipe, out, device=place, adapters=adapters, sources=sources, request=request)
-            train(session)
-            evaluation.finish(session, name=name)
+            with contextlib.closing(session):
+                train(session)
+                evaluation.finish(session, name=name)
         evaluation.show_finished(out, name=name)
 
 
@@ -55,9 +57,6 @@ def train(session: Session) -> None:
         if session.done + steps > resumed:
             train_stage(session, stage_name, stage, steps=steps, start=max(resumed - session.done, 0), saved=saved)
         session.done += steps
-    session.metrics.close()
-    session.bad.close()
-    session.tracker.close()
 
 
 def restore(session: Session, saved: checkpoint.Checkpoint | None) -> int:
@@ -65,8 +64,12 @@ def restore(session: Session, saved: checkpoint.Checkpoint | None) -> int:
     step = saved.step if saved else 0
     session.metrics.rewind(step)
     session.bad.rewind(step)
+    session.tracker.rewind(step)
     if saved:
-        session.model.load_state_dict(saved.model(), strict=False)
+        print(*saved.skipped, f"going on after step {step}", sep="\n", file=sys.stderr)
+        missing, unknown = session.model.load_state_dict(saved.model(), strict=False)
+        if unknown or set(missing) - session.model.fixed:
+            raise CheckpointError(f"{saved.path}: is of a model with other parts; start over with --fresh")
         session.skipped, session.skipped_in_a_row = saved.state["skipped"], saved.state["skipped_in_a_row"]
         session.seen, session.unusable = saved.state["seen"], saved.state["unusable"]
     return step
@@ -85,6 +88,7 @@ def train_stage(
     clock = time.monotonic()
     with progress.Bar(name, total=steps, done=start, every=session.recipe.log_every) as bar:
         for step in range(start, steps):
+            torch.manual_seed(random.key(session.recipe.seed, name, step))  # for what draws as it learns, as dropout
             rates = optimizer.set_rates(adamw, stage, step=step, steps=steps)
             adamw.zero_grad(set_to_none=True)
             terms: dict[str, float] = {}

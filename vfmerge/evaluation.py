@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from vfmerge import card, folder, model, parts, picture, plugins, progress, recipe, retention, signals
+from vfmerge import card, folder, model, parts, picture, progress, recipe, retention, signals
 from vfmerge.adapter import AuxiliaryAdapter
 from vfmerge.benchmarks.segmentation import ZeroShotSegmentation
 from vfmerge.capability import Capability
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError, Stopped
-from vfmerge.model import MergedModel, Network
+from vfmerge.model import Network
 from vfmerge.recipe import Recipe
 from vfmerge.retention import Row
 from vfmerge.session import Session

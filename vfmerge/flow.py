@@ -10,7 +10,7 @@ import torch
 
 from vfmerge import cache, progress
 from vfmerge.adapter import Batch, Features
-from vfmerge.errors import InputError, Stopped
+from vfmerge.errors import Stopped
 from vfmerge.recipe import Stage, Stream
 from vfmerge.session import Session, count_bad
 from vfmerge.stream import Bad, Steps, batches, sizes_of
@@ -35,7 +35,6 @@ class Flow:
     ) -> Iterator[tuple[Features, dict[str, Any], Batch]]:
         for step in range(start, stop):
             planned = self.items.plan(step)
-            count_bad(self.session, (), data=self.plan.data, seen=len(planned.indices), step=0)
             yield caches[planned.size].read(planned.indices, self.items.keys(step))
 
     def _from_teachers(self, start: int, stop: int) -> Iterator[tuple[None, dict[str, Any], Batch]]:
@@ -56,16 +55,12 @@ def open_flow(session: Session, stage_name: str, stage: Stage, *, number: int, s
     items = Steps(source, plan, seed=session.recipe.seed, place=f"{stage_name}/{number}")
     if not stage.cache:
         return Flow(session=session, plan=plan, number=number, items=items, caches=None)
-    if source.has_masks:
-        raise InputError(
-            f"stages.{stage_name}.cache: data.{plan.data} has masks, whose prompts change; set it to false"
-        )
     caches = {}
     for size in sizes_of(plan):
         caches[size] = _open_cache(session, stage_name, items, number=number, size=size)
         if start == 0:  # a later start has them in its counts and lines
-            bad = (Bad(**each) for each in caches[size].notes)
-            count_bad(session, bad, data=plan.data, seen=0, step=session.done + 1)
+            bad = [Bad(**each) for each in caches[size].notes]
+            count_bad(session, bad, data=plan.data, seen=len(source), step=session.done + 1)
     return Flow(session=session, plan=plan, number=number, items=items, caches=caches)
 
 
@@ -81,13 +76,13 @@ def _open_cache(session: Session, stage_name: str, items: Steps, *, number: int,
     length = len(items.source)
     if not cache.holds(where, wanted):
         teachers = {task: session.teachers[task] for task in items.stream.tasks}
-        with progress.Bar(f"{stage_name}: caching at {size} px", total=length, every=1024) as bar:
-            with session.autocast():
-                filler = cache.Filler(where, length=length, trunk=session.model.trunk, teachers=teachers)
-                for batch, bad in items.in_order(size=size):
-                    if session.request.name:
-                        raise Stopped(f"{session.request.name}: stopped while filling a cache; run again to go on")
-                    filler.add(batch.to(str(session.device)), notes=[dataclasses.asdict(each) for each in bad])
-                    bar.advance(len(batch.names))
-                filler.finish(wanted)
+        title = f"{stage_name}: caching at {size} px"
+        with progress.Bar(title, total=length, every=1024) as bar, session.autocast():
+            filler = cache.Filler(where, length=length, trunk=session.model.trunk, teachers=teachers)
+            for batch, bad in items.in_order(size=size):
+                if session.request.name:
+                    raise Stopped(f"{session.request.name}: stopped while filling a cache; run again to go on")
+                filler.add(batch.to(str(session.device)), notes=[dataclasses.asdict(each) for each in bad])
+                bar.advance(len(batch.names))
+            filler.finish(wanted)
     return cache.Cache(where, size=size, device=session.device)

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vfmerge import commit, recipe, weights
+from vfmerge import checkpoint, commit, recipe, weights
 from vfmerge.adapter import AuxiliaryAdapter
 from vfmerge.data.source import Source
-from vfmerge.errors import InputError
+from vfmerge.errors import InputError, one_line
 from vfmerge.recipe import Recipe
 
 RECIPE, MANIFEST, METRICS, BAD = "recipe.yaml", "manifest.json", "metrics.jsonl", "bad_samples.jsonl"
@@ -26,15 +26,26 @@ _FIXED = ("recipe", "weights", "data", "seed")  # what must not change between a
 _LIBRARIES = ("vfmerge", "torch", "torchvision", "numpy", "pillow", "safetensors", "timm", "open_clip_torch")
 
 
-def set_aside(out: Path) -> Path | None:
-    """Move an existing run folder out of the way; where it went."""
-    if not out.exists():
-        return None
+def claim(out: Path, plan: Recipe, *, fresh: bool) -> None:
+    """Make the folder of a run, or see that the one there is of the same recipe; `fresh` moves that aside.
+
+    Raises InputError for a folder that is no run, of another recipe, or cannot be made; for a run at work, if `fresh`.
+    """
+    if fresh and _is_run(out):
+        _set_aside(out)
+    check_recipe(out, plan)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(one_line(f"{out}: cannot be made ({error.strerror}); give --out another folder")) from None
+
+
+def _set_aside(out: Path) -> None:
     number = 1
     while (aside := out.with_name(f"{out.name}.old-{number}")).exists():
         number += 1
-    os.replace(out, aside)
-    return aside
+    with checkpoint.lock(out):
+        os.replace(out, aside)
 
 
 def open_run(
@@ -45,11 +56,10 @@ def open_run(
     Raises InputError naming the keys that differ.
     """
     check_recipe(out, plan)
-    out.mkdir(parents=True, exist_ok=True)
     now = manifest(plan, adapters=adapters, sources=sources)
     path = out / MANIFEST
     if path.exists():
-        _compare(path, json.loads(path.read_text()), now)
+        _compare(path, now)
         return
     commit.write_text(out / RECIPE, recipe.resolved(plan))
     commit.write_text(path, json.dumps(now, indent=2) + "\n")
@@ -57,16 +67,25 @@ def open_run(
 
 def check_recipe(out: Path, plan: Recipe) -> None:
     """Refuse a folder of another recipe, or one that is no run at all."""
-    if out.is_file():
-        raise InputError(f"{out}: is a file; give --out a folder")
-    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):  # a lock is no run yet
+    if not _is_run(out):
         return
-    if not (out / RECIPE).exists():
-        raise InputError(f"{out}: has files but is no run; give --out another folder")
     changed = recipe.differences(recipe.load(str(out / RECIPE), []), plan)
     if changed:
         keys = ", ".join(changed[:6]) + (f" and {len(changed) - 6} more" if len(changed) > 6 else "")
         raise InputError(f"{out}: was run with another recipe ({keys}); use --fresh to start over, or another --out")
+
+
+def _is_run(out: Path) -> bool:
+    """Whether a run began here, or nothing is here yet. Raises InputError for anything else."""
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise InputError(one_line(f"{out}: is a file; give --out a folder"))
+    if all(path.name.startswith(".") for path in out.iterdir()):  # a lock is no run yet
+        return False
+    if not (out / RECIPE).exists():
+        raise InputError(one_line(f"{out}: has files but is no run; give --out another folder"))
+    return True
 
 
 def manifest(
@@ -88,7 +107,11 @@ def manifest(
     }
 
 
-def _compare(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _compare(path: Path, now: Mapping[str, Any]) -> None:
+    try:
+        then = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise InputError(one_line(f"{path}: damaged; use --fresh to start over, or another --out")) from None
     for key in _FIXED:
         if then.get(key) != now[key]:
             raise InputError(f"{path}: {key} changed since this run began; use --fresh to start over, or another --out")

@@ -91,7 +91,11 @@ def tensors(optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
 
 def restore(optimizer: torch.optim.AdamW, saved: dict[str, Tensor]) -> None:
     """The reverse of `tensors`."""
-    kinds = {key.split("/", 1)[0] for key in saved}
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["names"], group["params"], strict=True):
-            optimizer.state[parameter] = {kind: saved[f"{kind}/{name}"].to(parameter.device) for kind in kinds}
+    parameters = {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+    for key, value in saved.items():  # a parameter that no loss reached has none
+        kind, name = key.split("/", 1)
+        optimizer.state[parameters[name]][kind] = value.to(parameters[name].device)

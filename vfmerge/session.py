@@ -45,6 +45,11 @@ class Session:
         """The recipe's precision for forward passes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
+    def close(self) -> None:
+        """Bring what was written to the files, however the run ended."""
+        for each in (self.metrics, self.bad, self.tracker):
+            each.close()
+
 
 def begin(
     recipe: Recipe,
@@ -88,5 +93,5 @@ def count_bad(session: Session, bad: Iterable[Bad], *, data: str, seen: int, ste
         session.bad.flush()
         raise RunError(
             f"{session.unusable} of {session.seen} samples are unusable, more than bad_samples="
-            f"{session.recipe.bad_samples}; they are listed in {session.out / folder.BAD}: mend them, then run again"
+            f"{session.recipe.bad_samples}; they are listed in {session.out / folder.BAD}: mend them, use --fresh"
         )

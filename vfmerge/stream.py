@@ -143,8 +143,7 @@ def collate(samples: list[Sample], stream: Stream, *, size: int, keys: tuple[int
         texts=tuple(sample.text or "" for sample in samples) if any(sample.text for sample in samples) else None,
     )
     if samples[0].masks is None:
-        labels = [sample.labels for sample in samples]
-        known = [int(each[0]) for each in labels if each is not None]
+        known = [int(sample.labels[0]) for sample in samples if sample.labels is not None]
         return dataclasses.replace(batch, labels=torch.tensor(known) if len(known) == len(samples) else None)
     masks, owner, labels = _collate_masks(samples, stream, size=size, keys=keys)
     return dataclasses.replace(batch, masks=masks, owner=owner, labels=labels)

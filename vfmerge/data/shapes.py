@@ -135,7 +135,8 @@ def _coverage(shape: Shape, size: int) -> tuple[np.ndarray, tuple[slice, slice]]
     u = ((np.arange(columns.start, columns.stop) + 0.5) / size - shape.x)[None, :] / shape.radius
     cos, sin = np.cos(shape.angle), np.sin(shape.angle)
     distance = _DISTANCES[shape.name](cos * u + sin * v, cos * v - sin * u)
-    return np.clip(0.5 - distance * shape.radius * size, 0, 1), (rows, columns)
+    coverage: np.ndarray = np.clip(0.5 - distance * shape.radius * size, 0, 1)
+    return coverage, (rows, columns)
 
 
 def _polygon(u: np.ndarray, v: np.ndarray, corners: np.ndarray) -> np.ndarray:
@@ -148,7 +149,8 @@ def _polygon(u: np.ndarray, v: np.ndarray, corners: np.ndarray) -> np.ndarray:
         squared = np.minimum(squared, (px - ex * t) ** 2 + (py - ey * t) ** 2)
         crosses = ((v >= ay) & (v < by) & (ex * py > ey * px)) | ((v < ay) & (v >= by) & (ex * py < ey * px))
         sign = np.where(crosses, -sign, sign)
-    return sign * np.sqrt(squared)
+    distance: np.ndarray = sign * np.sqrt(squared)
+    return distance
 
 
 def _regular(count: int, radii: tuple[float, ...]) -> np.ndarray:
@@ -157,11 +159,10 @@ def _regular(count: int, radii: tuple[float, ...]) -> np.ndarray:
     return np.stack([radius * np.sin(angle), -radius * np.cos(angle)], axis=1)
 
 
+_TRIANGLE = _regular(3, (1.05,)) + np.array([0, 0.2])
 _ARM = 0.30
-_CROSS = np.array(
-    [(_ARM, -0.95), (_ARM, -_ARM), (0.95, -_ARM), (0.95, _ARM), (_ARM, _ARM), (_ARM, 0.95)]
-    + [(-_ARM, 0.95), (-_ARM, _ARM), (-0.95, _ARM), (-0.95, -_ARM), (-_ARM, -_ARM), (-_ARM, -0.95)]
-)
+_SIDE = [(_ARM, -0.95), (_ARM, -_ARM), (0.95, -_ARM), (0.95, _ARM), (_ARM, _ARM), (_ARM, 0.95)]
+_CROSS = np.array([*_SIDE, *((-x, -y) for x, y in _SIDE)])
 _ANGLES = np.linspace(0, 2 * np.pi, 40, endpoint=False)
 _HEART = np.stack(
     [
@@ -171,10 +172,10 @@ _HEART = np.stack(
     axis=1,
 )
 
-_DISTANCES = {
+_DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "circle": lambda u, v: np.hypot(u, v) - 0.92,
     "square": lambda u, v: np.maximum(abs(u), abs(v)) - 0.78,
-    "triangle": lambda u, v: _polygon(u, v, _regular(3, (1.05,)) + [0, 0.2]),
+    "triangle": lambda u, v: _polygon(u, v, _TRIANGLE),
     "star": lambda u, v: _polygon(u, v, _regular(10, (1.05, 0.45))),
     "cross": lambda u, v: _polygon(u, v, _CROSS),
     "ring": lambda u, v: abs(np.hypot(u, v) - 0.70) - 0.26,
@@ -190,14 +191,16 @@ def _background(random: np.random.Generator, size: int) -> np.ndarray:
     line = (np.arange(size) + 0.5) / size
     ramp = np.clip(0.5 + np.cos(angle) * (line[None, :] - 0.5) + np.sin(angle) * (line[:, None] - 0.5), 0, 1)
     blotches = _smooth(size) @ random.normal(0, 16, (6, 6)) @ _smooth(size).T
-    return base[0] + (base[1] - base[0]) * ramp[..., None] + blotches[..., None]
+    light: np.ndarray = base[0] + (base[1] - base[0]) * ramp[..., None] + blotches[..., None]
+    return light
 
 
 @functools.cache
 def _smooth(size: int) -> np.ndarray:
     """Linear interpolation from 6 knots to `size` pixels, [S, 6]."""
     place = np.linspace(0, 5, size)
-    return np.maximum(0, 1 - abs(place[:, None] - np.arange(6)[None, :]))
+    weights: np.ndarray = np.maximum(0, 1 - abs(place[:, None] - np.arange(6)[None, :]))
+    return weights
 
 
 def _paint(shape: Shape, random: np.random.Generator, rows: slice, columns: slice, size: int) -> np.ndarray:

@@ -40,6 +40,7 @@ class OpenCLIP(AuxiliaryAdapter):
         layers: int = 3,
         hidden: tuple[int, int] | None = None,
         cells: int = 32,
+        window: int = 1,
         size: int | None = None,
         licence: str | None = None,
     ) -> None:
@@ -55,12 +56,14 @@ class OpenCLIP(AuxiliaryAdapter):
         layers: transformer layers of the head (SAM-CLIP has three).
         hidden: widths of its MLP's hidden layers; none is the trunk's width for both.
         cells: the most cells a side that the layers attend over; a larger map is averaged down to that first.
+        window: a cell's embedding is of the maximum over so many cells a side around it, an odd number. 1 is the paper's;
+            more where a cell is smaller than what tells things apart (chosen here).
         size: side in pixels at which the merged model looks at a picture by default; none is the parent's own.
         licence: of the weights.
         """
-        _check(layers=layers, hidden=hidden, cells=cells, size=size)
+        _check(layers=layers, hidden=hidden, cells=cells, window=window, size=size)
         self._model, self._pretrained, self._random, self._quickgelu = model, pretrained, random, quickgelu
-        self._layers, self._hidden, self._cells, self._size = layers, hidden, cells, size
+        self._layers, self._hidden, self._cells, self._window, self._size = layers, hidden, cells, window, size
         self._origin = trace(model=model, pretrained=pretrained, checkpoint=checkpoint, config=config, random=random)
         self.sources = self._origin.files
         self.licence = licence or ("Apache-2.0" if self._origin.folder == TINY else "unknown")
@@ -71,6 +74,7 @@ class OpenCLIP(AuxiliaryAdapter):
             "layers": self._layers,
             "hidden": self._hidden and list(self._hidden),
             "cells": self._cells,
+            "window": self._window,
             "size": self._size,
             "licence": self.licence,
         }
@@ -106,6 +110,7 @@ class OpenCLIP(AuxiliaryAdapter):
             hidden=self._hidden or (width, width),  # chosen here: with three layers it makes the paper's + 25 %
             embedding=self.config.model_cfg.embed_dim,
             cells=self._cells,
+            window=self._window,
             size=self._size or max(1, round(max(self.config.size) / stride)) * stride,
             stride=stride,
         )
@@ -145,8 +150,10 @@ class OpenCLIP(AuxiliaryAdapter):
         return config.model_copy(update={"model_cfg": shape})
 
 
-def _check(*, layers: int, hidden: tuple[int, int] | None, cells: int, size: int | None) -> None:
-    for name, value in {"layers": layers, "cells": cells, "size": size}.items():
+def _check(*, layers: int, hidden: tuple[int, int] | None, cells: int, window: int, size: int | None) -> None:
+    if window % 2 == 0:
+        raise InputError(f"window: {window} has no cell in its middle; give an odd number")
+    for name, value in {"layers": layers, "cells": cells, "window": window, "size": size}.items():
         if value is not None and value < 1:
             raise InputError(f"{name}: {value} is not a count; give 1 or more")
     if hidden is not None and (len(hidden) != 2 or min(hidden) < 1):

@@ -63,15 +63,17 @@ class ClipHead(TextAligned):
         hidden: tuple[int, int],
         embedding: int,
         cells: int,
+        window: int,
         size: int,
         stride: int,
     ) -> None:
         """width: channels of the map. heads: of each layer's attention. hidden: the MLP's widths. embedding: D.
 
-        cells: the most cells a side that the layers attend over. size, stride: as in `TextAligned`.
+        cells: the most cells a side that the layers attend over. window: cells a side that a cell's embedding pools.
+        size, stride: as in `TextAligned`.
         """
         super().__init__(text, size=(size, size), stride=stride)
-        self._most = cells
+        self._most, self._window = cells, window
         self.layers = nn.ModuleList([Layer(width=width, heads=heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
@@ -86,7 +88,7 @@ class ClipHead(TextAligned):
         return self._project(self._attend(features).amax((2, 3)))
 
     def cells(self, trunk: nn.Module, images: Tensor) -> Tensor:
-        x = self._attend(trunk(images))
+        x = F.max_pool2d(self._attend(trunk(images)), self._window, stride=1, padding=self._window // 2)
         return self._project(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def _attend(self, features: Features) -> Tensor:

@@ -25,7 +25,7 @@ class Prompts:
 
     owner: int64 [M], which image each belongs to.
     coords: float [M, n, 2], x and y in pixels of the input image.
-    labels: int64 [M, n]: 1 a point inside, 0 outside, 2 and 3 a box's corners, -1 padding (needed where there is no box).
+    labels: int64 [M, n]: 1 a point inside, 0 outside, 2 and 3 a box's corners, -1 padding.
     masks: float [M, 1, 4h, 4w], logits of an earlier mask, or none.
     """
 
