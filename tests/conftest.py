@@ -66,6 +66,71 @@ save_steps: 20
 bad_samples: 0.02
 """
 
+_SMALL = """\
+# Small: a random SAM learns from the shipped tiny CLIP, in a second
+base: sam
+parents:
+  sam:
+    adapter: sam
+    options:
+      variant: tiny
+      random: true
+      geometry:
+        {depth: 2, width: 32, heads: 2, global_blocks: [1], decoder_width: 16, decoder_mlp: 32, decoder_heads: 2}
+  clip: {adapter: open_clip, options: {model: tiny, layers: 1}}
+data:
+  images: {kind: shapes, layout: mixed, split: train, count: 24, size: 32, masks: false}
+  masks: {kind: shapes, layout: several, split: train, count: 12, size: 48}
+  held_out_single: {kind: shapes, layout: single, split: held-out, count: 4, size: 32, masks: false}
+  held_out: {kind: shapes, layout: several, split: held-out, count: 2, size: 48}
+stages:
+  probe:
+    steps: 5
+    train: {heads.clip: 2e-3}
+    warmup: 2
+    cache: true
+    streams:
+      - {data: images, size: 32, batch: 4, tasks: {clip: 1}}
+  distill:
+    steps: 6
+    train: {trunk: 5e-4, heads.sam: 5e-4, heads.clip: 2e-3}
+    warmup: 2
+    streams:
+      - {data: images, size: [32, 48], batch: 4, tasks: {clip: 1}}
+      - {data: masks, size: 48, batch: 2, masks: 2, fit: pad, tasks: {sam: 10}}
+  adapt:
+    epochs: 0.5
+    train: {heads.clip: 1e-3}
+    schedule: constant
+    streams:
+      - {data: images, size: [32, 48], batch: 4, tasks: {clip: 1}}
+evaluate:
+  classify: {benchmark: zero_shot_classification, data: held_out_single}
+  prompts: {benchmark: promptable, data: held_out}
+optimizer: {betas: [0.9, 0.98], weight_decay: 0.05}
+clip: 1.0
+save_steps: 2
+log_every: 2
+"""
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe of the real parts made small: 5 + 6 + 3 steps and an evaluation, about a second on one core."""
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(_SMALL)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `small` that nobody interrupted; not to be changed."""
+    from vfmerge import engine, recipe
+
+    out = tmp_path_factory.mktemp("finished") / "run"
+    engine.run(recipe.load(str(small)), out, name="small")
+    return out
+
 
 @pytest.fixture
 def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

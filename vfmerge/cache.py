@@ -61,6 +61,7 @@ class Filler:
             self._arrays[name][self._first : self._first + len(half)] = half.cpu().numpy()
         self._first += len(batch.names)
         self._notes += notes
+        commit.fault("cached")
 
     def finish(self, of: Mapping[str, Any]) -> None:
         """Call the cache whole, and a cache of this."""

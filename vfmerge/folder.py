@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,13 @@ def claim(out: Path, plan: Recipe, *, fresh: bool) -> None:
 
     Raises InputError for a folder that is no run, of another recipe, or cannot be made; for a run at work, if `fresh`.
     """
-    if fresh and _is_run(out):
-        _set_aside(out)
-    check_recipe(out, plan)
     try:
+        if fresh and _is_run(out):
+            _set_aside(out)
+        check_recipe(out, plan)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(one_line(f"{out}: cannot be made ({error.strerror}); give --out another folder")) from None
+        raise InputError(one_line(f"{out}: cannot be used ({error.strerror}); give --out another folder")) from None
 
 
 def _set_aside(out: Path) -> None:
@@ -46,6 +47,7 @@ def _set_aside(out: Path) -> None:
         number += 1
     with checkpoint.lock(out):
         os.replace(out, aside)
+    print(f"the run before is now {aside}", file=sys.stderr)
 
 
 def open_run(
