@@ -6,8 +6,9 @@ Axis letters: none; pictures are opaque here.
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from vfmerge.recipe import Recipe
 from vfmerge.retention import Row
 from vfmerge.session import Session
 
-RETENTION, PICTURE, MERGED = "retention.json", "picture.png", "merged"
+RETENTION, PICTURE, MERGED, CACHE = "retention.json", "picture.png", "merged", "cache"
 
 
 def finish(session: Session, *, name: str) -> list[Row]:
@@ -35,23 +36,25 @@ def finish(session: Session, *, name: str) -> list[Row]:
     retention.write(session.out / RETENTION, rows)
     draw(session.recipe, session.out / PICTURE, parents, merged, session.sources)
     save_merged(session, rows, name=name)
+    shutil.rmtree(session.out / CACHE, ignore_errors=True)  # it can be large, and nothing needs it any more
     return rows
 
 
-def evaluate_path(path: Path, *, device: str) -> None:
+def evaluate_path(path: Path, overrides: Sequence[str] = (), *, device: str) -> None:
     """`vfmerge eval`: measure a run's merged model, or the folder of one, against those parents that can be opened.
 
+    overrides: changes of its recipe, above all the paths of this machine, which a model's folder does not hold.
     Prints the retention table and writes `retention.json` into the run, or beside the model's folder.
     """
     home = path / MERGED if (path / MERGED).is_dir() else path
     merged = model.load(home, device=str(model.on(device)))
-    plan = recipe.load(str(home / folder.RECIPE), [])
+    run = home.parent
+    at_home = home.name == MERGED and (run / folder.RECIPE).exists()
+    plan = recipe.load(str((run if at_home else home) / folder.RECIPE), overrides)
     adapters, sources = parts.build_adapters(plan), parts.build_sources(plan)
     parents = capabilities(adapters, open_parents(adapters, device=model.on(device)))
     with signals.watch() as request:
         rows = measure(plan, parents, merged.capabilities(), sources, request=request)
-    run = home.parent
-    at_home = (run / folder.RECIPE).exists()
     written = run / RETENTION if at_home else home.with_name(f"{home.name}.{RETENTION}")
     retention.write(written, rows)
     show(rows, title=f"Retention of {path}")
@@ -136,7 +139,7 @@ def draw(
 
 def save_merged(session: Session, rows: list[Row], *, name: str) -> None:
     """The merged model's folder: weights, shapes, recipe and model card."""
-    plan, text = session.recipe, recipe.resolved(session.recipe)
+    plan, text = session.recipe, recipe.published(session.recipe)
     origins = {
         task: card.Origin(
             adapter=plan.parents[task].adapter,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
 from pydantic import Discriminator, Field, Tag
 
 from vfmerge import document, rules
@@ -171,6 +171,17 @@ def builtin() -> dict[str, Path]:
 def resolved(recipe: Recipe) -> str:
     """The recipe as YAML, every default written out; it loads to an equal recipe."""
     return OmegaConf.to_yaml(OmegaConf.create(recipe.model_dump(mode="json")))
+
+
+def published(recipe: Recipe) -> str:
+    """The recipe as `resolved` gives it, but absolute paths are left to be given: they are of one machine alone."""
+    values = recipe.model_dump(mode="json")
+    for options in (*(parent["options"] for parent in values["parents"].values()), *values["data"].values()):
+        local = [
+            key for key, value in options.items() if isinstance(value, str) and Path(value).expanduser().is_absolute()
+        ]
+        options |= dict.fromkeys(local, MISSING)
+    return OmegaConf.to_yaml(OmegaConf.create(values))
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

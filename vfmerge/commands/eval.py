@@ -11,12 +11,16 @@ from vfmerge import cli
 
 @click.command("eval")
 @click.argument("path", metavar="RUN_OR_MODEL", type=click.Path(path_type=Path))
+@click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
 @cli.device
 @cli.plugin
 @cli.debug
 @click.pass_obj
-def command(call: cli.Invocation, *, path: Path, device: str) -> None:
-    """Measure a run's folder, or the folder of a merged model, against the parents."""
+def command(call: cli.Invocation, *, path: Path, overrides: tuple[str, ...], device: str) -> None:
+    """Measure a run's folder, or the folder of a merged model, against the parents.
+
+    KEY=VALUE changes its recipe: a model's folder does not know where this machine has data and parents.
+    """
     from vfmerge.errors import InputError, one_line
 
     if not path.is_dir():
@@ -25,4 +29,4 @@ def command(call: cli.Invocation, *, path: Path, device: str) -> None:
 
     from vfmerge import evaluation  # torch
 
-    evaluation.evaluate_path(path, device=device)
+    evaluation.evaluate_path(path, overrides, device=device)

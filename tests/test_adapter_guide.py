@@ -1,0 +1,161 @@
+"""The guide to adapters: its example is extracted, run through the command line, and does what the guide says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import resnet18
+
+import vfmerge
+from vfmerge import plugins
+from vfmerge.adapter import BaseAdapter
+from vfmerge.cli import main
+from vfmerge.errors import InputError
+
+GUIDE = (Path(__file__).parent.parent / "adapters" / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str, beginning: str = "") -> str:
+    """The first code block of the guide that is in this language and begins so."""
+    return next(
+        text for text in re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL) if text.startswith(beginning)
+    )
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the guide's adapter and recipe, and the weights of a ResNet as torchvision's users save them."""
+    folder = tmp_path_factory.mktemp("guide")
+    (folder / "resnet.py").write_text(block("python"), encoding="utf-8")
+    (folder / "resnet.yaml").write_text(block("yaml"), encoding="utf-8")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        torch.save(resnet18(weights=None).state_dict(), folder / "resnet18.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(home: Path) -> Path:
+    """The run of the guide's last command, on the weights of the file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(plugins, "_files", {})
+        options = "parents.resnet.options={checkpoint: resnet18.pth}"
+        assert main(["run", "resnet.yaml", "--plugin", "resnet.py", options]) == 0
+    return home / "runs" / "resnet"
+
+
+@pytest.fixture(autouse=True)
+def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test where the files are, without local plug-ins of other tests."""
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(plugins, "_files", {})
+    yield
+    sys.modules.pop("vfmerge_file_resnet", None)
+
+
+def test_the_example_is_short() -> None:
+    """An adapter fits into seventy lines of code."""
+    assert len([line for line in block("python").splitlines() if line.strip()]) <= 70
+
+
+def test_check(capsys: pytest.CaptureFixture[str]) -> None:
+    """`vfmerge check` passes the guide's recipe and knows the head's parameters without weights."""
+    assert main(["check", "resnet.yaml", "--plugin", "resnet.py"]) == 0
+    assert f"{128 * 512 + 512:,}" in capsys.readouterr().out
+
+
+def test_the_adapter_imports_no_torch() -> None:
+    """Adding the file and making the adapter needs no torch, as the guide asks of every adapter."""
+    script = "import sys; from pathlib import Path; from vfmerge import plugins; plugins.add_file(Path('resnet.py'));"
+    script += "plugins.find('adapters', 'resnet')(random=True).portable(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{}", "parents.resnet: checkpoint: give a state dict"),
+        ("{random: true, checkpoint: resnet18.pth}", "parents.resnet: checkpoint: give a state dict"),
+        ("{checkpoint: absent.pth}", "parents.resnet: no file 'absent.pth'"),
+        ("{randon: true}", "did you mean 'random'?"),
+    ],
+)
+def test_wrong_options(options: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with the example's options is one line that says where."""
+    assert main(["check", "resnet.yaml", "--plugin", "resnet.py", f"parents.resnet.options={options}"]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_without_the_plug_in(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither the recipe nor the merged model can be used without the file, and both say whose adapter is missing."""
+    assert main(["check", "resnet.yaml"]) == 2
+    assert "no adapter 'resnet'" in capsys.readouterr().err
+    with pytest.raises(InputError, match="no adapter 'resnet'"):
+        vfmerge.load(run / "merged")
+
+
+def test_the_run_learns(run: Path) -> None:
+    """The probe brings the loss down, SAM is rehearsed and measured, and no figure is claimed for the ResNet."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    probe = [line["loss.0.resnet.cosine"] for line in lines if line["stage"] == "probe"]
+    assert len(probe) == 4
+    assert probe[-1] < 0.8 * probe[0]
+    assert lines[-1]["loss.1.sam.focal"] > 0
+    assert {row["parent"] for row in json.loads((run / "retention.json").read_text())} == {"sam"}
+
+
+def test_the_merged_model_loads_as_the_guide_says(run: Path, home: Path) -> None:
+    """The guide's lines load it without the parent's weights, and its cells have the shape that they say."""
+    weights = home / "resnet18.pth"
+    weights.rename(home / "away.pth")
+    try:
+        names: dict[str, object] = {"picture": picture()}
+        exec(block("python", "from pathlib import Path\n\nimport vfmerge"), names)
+        cells = names["model"].resnet.encode_cells([picture()])  # type: ignore[attr-defined]
+    finally:
+        (home / "away.pth").rename(weights)
+    assert cells.shape == (1, 512, 28, 28)
+    assert cells.std() > 0
+
+
+def test_eval_takes_the_plug_in(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`vfmerge eval --plugin` measures the run again."""
+    assert main(["eval", "runs/resnet", "--plugin", "resnet.py"]) == 0
+    assert "box_miou" in capsys.readouterr().out
+
+
+def test_the_parent_is_torchvisions_own() -> None:
+    """The parent's cells, averaged, are the pooled features that torchvision's network computes from the same file."""
+    plugins.add_file(Path("resnet.py"))
+    adapter = plugins.find("adapters", "resnet")(checkpoint="resnet18.pth")
+    net = resnet18(weights=None).eval()
+    net.load_state_dict(torch.load("resnet18.pth", weights_only=True))
+    net.fc = torch.nn.Identity()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    with torch.no_grad():
+        theirs = net(((torch.from_numpy(picture()).permute(2, 0, 1) / 255 - mean) / std).unsqueeze(0))
+    ours = adapter.capability(adapter.teacher()).encode_cells([picture()]).mean((2, 3))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_every_member_of_the_interface_is_explained() -> None:
+    """The table of the contract names each method that an adapter must have."""
+    table = "\n".join(line.split("|")[1] for line in GUIDE.splitlines() if line.startswith("| `"))
+    members = BaseAdapter.__abstractmethods__ | {"licence", "sources", "features"}
+    assert [name for name in sorted(members) if f"`{name}" not in table] == []
