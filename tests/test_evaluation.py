@@ -100,3 +100,22 @@ def test_a_finished_run_keeps_no_cache(finished: Path) -> None:
     """Frozen features are deleted once nothing needs them; the merged model loads."""
     assert not (finished / "cache").exists()
     assert vfmerge.load(finished / "merged").base == "sam"
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("stages.distill.streams.1.data=images", "masks"),
+        ("evaluate.prompts.promptable=clipp", "clipp"),
+        ("evaluate.prompts.promptable=clip", "image_text"),
+    ],
+)
+def test_what_cannot_be_learnt_or_measured_is_said_before_training(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, word: str
+) -> None:
+    """A mask task without masks, a role without a parent, or with the wrong one: exit 2, one line, nothing trained."""
+    assert main(["run", str(small), change, "--out", str(tmp_path / "run")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert word in lines[0]
+    assert not (tmp_path / "run" / "checkpoints").exists()

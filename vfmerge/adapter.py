@@ -70,9 +70,14 @@ class Batch:
 
     def to(self, device: str) -> Batch:
         """The same batch on another device."""
-        moved = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        moved = {name: value.to(device) if hasattr(value, "to") else value for name, value in moved.items()}
-        return Batch(**moved)
+        return dataclasses.replace(
+            self,
+            images=self.images.to(device),
+            sizes=self.sizes.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
+            owner=None if self.owner is None else self.owner.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
+        )
 
 
 class AuxiliaryAdapter(abc.ABC):
@@ -82,8 +87,11 @@ class AuxiliaryAdapter(abc.ABC):
     `InputError` that names the option.
     """
 
-    licence: str
+    licence: str = "unknown"
     """The licence of the weights, an SPDX name where there is one: it goes into the manifest and the model card."""
+
+    needs_masks: bool = False
+    """Whether its task is learnt from masks, so that its streams' data must have some."""
 
     sources: tuple[Path, ...] = ()
     """Files that hold the parent's weights: they must exist, and are hashed into the run's manifest."""

@@ -11,7 +11,7 @@ from vfmerge import parts
 from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter
 from vfmerge.benchmarks.benchmark import Benchmark
 from vfmerge.data.source import Source
-from vfmerge.problem import Problem, nearest, refuse, shown
+from vfmerge.problem import Problem, nearest, refuse, shown, suggestion
 from vfmerge.recipe import Recipe, Stage
 from vfmerge.table import show
 
@@ -42,6 +42,7 @@ def require(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter], sources: M
             *_sizes(recipe, adapters),
             *_warm_ups(recipe, sources),
             *_caches(recipe, sources),
+            *_masks(recipe, adapters, sources),
             *_fitting(recipe, benchmarks, sources),
         ]
     )
@@ -93,9 +94,25 @@ def _caches(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Problem]:
                 yield Problem(keys=("stages", name, "cache"), text=text)
 
 
+def _masks(
+    recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter], sources: Mapping[str, Source]
+) -> Iterator[Problem]:
+    """Tasks that are learnt from masks, on data without."""
+    for name, stage in recipe.stages.items():
+        for number, stream in enumerate(stage.streams):
+            for task in stream.tasks:
+                if adapters[task].needs_masks and not sources[stream.data].has_masks:
+                    text = f"{task} is learnt from masks, and data.{stream.data} has none; choose other data"
+                    yield Problem(keys=("stages", name, "streams", number, "data"), text=text)
+
+
 def _fitting(recipe: Recipe, benchmarks: Mapping[str, Benchmark], sources: Mapping[str, Source]) -> Iterator[Problem]:
-    """Data that a benchmark cannot measure on."""
+    """Roles of a benchmark that no parent fills, and data that it cannot measure on."""
     for name, each in recipe.evaluate.items():
+        for role, task in benchmarks[name].tasks().items():
+            if task not in recipe.parents:
+                text = f"no parent is called {shown(task)}; {suggestion(task, recipe.parents)}"
+                yield Problem(keys=("evaluate", name, role), text=text)
         lacking = benchmarks[name].lacks(sources[each.data])
         if lacking:
             text = f"{shown(each.data)} has not what {each.benchmark} needs: {lacking}; choose other data"

@@ -40,6 +40,7 @@ def run(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: st
         if not (out / evaluation.MERGED).exists():
             session = begin(recipe, out, device=place, adapters=adapters, sources=sources, request=request)
             with contextlib.closing(session):
+                evaluation.require_roles(recipe, evaluation.capabilities(adapters, session.teachers))
                 train(session)
                 evaluation.finish(session, name=name)
         evaluation.show_finished(out, name=name)

@@ -77,6 +77,15 @@ def capabilities(adapters: Mapping[str, AuxiliaryAdapter], networks: Mapping[str
     return {name: adapters[name].capability(network) for name, network in networks.items()}
 
 
+def require_roles(plan: Recipe, offered: Mapping[str, Capability]) -> None:
+    """Refuse a benchmark whose parent cannot do what it measures, before anything is trained. Raises InputError."""
+    for name, benchmark in parts.build_benchmarks(plan).items():
+        for role, task in benchmark.tasks().items():
+            if offered[task].name != role:
+                can = f"parent {task} offers {offered[task].name}, not {role}; name another parent"
+                raise InputError(f"evaluate.{name}.{role}: {can}")
+
+
 def measure(
     plan: Recipe,
     parents: Mapping[str, Capability],
@@ -162,7 +171,10 @@ def save_merged(session: Session, rows: list[Row], *, name: str) -> None:
 
 
 def show(rows: list[Row], *, title: str) -> None:
-    """Print the retention table."""
+    """Print the retention table, or that there is none."""
+    if not rows:
+        print("nothing was measured: the recipe has no `evaluate` section")
+        return
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
@@ -171,8 +183,7 @@ def show(rows: list[Row], *, title: str) -> None:
 
 def show_finished(out: Path, *, name: str) -> None:
     """Print what a finished run found, and where its parts are."""
-    rows = retention.read(out / RETENTION)
-    show(rows, title=f"Retention of {name}")
+    show(retention.read(out / RETENTION), title=f"Retention of {name}")
     print(f"merged model: {out / MERGED}")
     if (out / PICTURE).exists():
         print(f"picture:      {out / PICTURE}")

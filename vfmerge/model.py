@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vfmerge import commit, options, plugins, weights
 from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter, Batch, Features
 from vfmerge.capability import Capability
-from vfmerge.errors import CheckpointError, InputError
+from vfmerge.errors import CheckpointError, InputError, one_line
 
 SCHEMA = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -111,13 +111,22 @@ def load(path: str | Path, *, device: str = "cpu") -> MergedModel:
     config = _read_config(folder / CONFIG)
     adapters: dict[str, AuxiliaryAdapter] = {}
     for name, parent in config["parents"].items():
-        kind = plugins.find("adapters", parent["adapter"])
+        kind = _find(parent["adapter"], folder)
         adapters[name] = kind(
             **options.check_options(kind, parent["options"], where=f"{folder}: parents.{name}.options")
         )
     model = MergedModel(adapters, base=config["base"])
     weights.fit(model, weights.read(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return model.to(device).eval().requires_grad_(False)
+
+
+def _find(name: str, folder: Path) -> type:
+    """The installed adapter that a model was made with."""
+    try:
+        return plugins.find("adapters", name)
+    except InputError as error:
+        text = f"{folder}: made with adapter {name!r}: {error} (install its package, or give --plugin FILE.py)"
+        raise InputError(one_line(text)) from None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class SAM(BaseAdapter):
     """
 
     licence = "Apache-2.0"
+    needs_masks = True
 
     def __init__(
         self,

@@ -96,7 +96,7 @@ def measure(model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, seed: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     model = train(options.steps, options.seed)
