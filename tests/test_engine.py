@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,15 +188,16 @@ def test_the_step_by_hand(start: Start) -> None:
     norm = torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt().item()
     one.metrics.flush()
     assert lines(one.out)[0]["gradient_norm"] == pytest.approx(norm, rel=1e-4)
-    assert norm > 0.5
+    clipped = [parameter.grad for parameter in one.model.parameters() if parameter.grad is not None]
+    assert torch.nn.utils.get_total_norm(clipped).item() == pytest.approx(0.5, rel=1e-4) < norm
     after, rates = one.model.state_dict(), {"trunk": 5e-4, "heads.sam": 5e-4, "heads.clip": 2e-3}
     judged = set()
     for name, gradient in gradients.items():
         rate = next(rate for prefix, rate in rates.items() if name.startswith(prefix))
         decay = 0.05 if gradient.dim() > 1 else 0.0
-        clipped = gradient * 0.5 / norm
-        update = clipped / (clipped.abs() + 1e-8)  # the first step: both moments are the gradient's own
-        sure = clipped.abs() > 1e-5  # a tiny gradient's sign is rounding
+        small = gradient * 0.5 / norm
+        update = small / (small.abs() + 1e-8)  # the first step: both moments are the gradient's own
+        sure = small.abs() > 1e-5  # a tiny gradient's sign is rounding
         torch.testing.assert_close(
             after[name][sure], (before[name] * (1 - rate * decay) - rate * update)[sure], rtol=1e-4, atol=1e-6
         )
@@ -267,10 +268,20 @@ def test_the_trunk_runs_once_a_stream(start: Start) -> None:
     assert lines(session.out)[0].keys() >= {"loss.0.clip.cosine", "loss.0.sam.focal", "loss.0.sam.dice"}
 
 
-def test_bf16(small: Path, finished: Path, tmp_path: Path) -> None:
-    """In bf16 losses are near those of fp32 and not the same; weights and optimiser stay fp32."""
+def test_bf16(small: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bf16 answers and targets are bf16, losses near those of fp32; weights and optimiser stay fp32."""
+    kinds: list[tuple[torch.dtype, torch.dtype]] = []
+    loss = OpenCLIP.loss
+
+    def note(self: OpenCLIP, answer: Tensor, target: Tensor, batch: Any) -> Any:
+        kinds.append((answer.dtype, target.dtype))
+        return loss(self, answer, target, batch)
+
+    monkeypatch.setattr(OpenCLIP, "loss", note)
     changes = ["precision=bf16", "evaluate={}", "stages.adapt.epochs=0.1"]
     engine.run(recipe.load(str(small), changes), tmp_path / "run", name="small")
+    assert kinds[:5] == [(torch.bfloat16, torch.float32)] * 5  # targets of the cache
+    assert kinds[5:] == [(torch.bfloat16, torch.bfloat16)] * 7
     found, exact = ([line["loss"] for line in lines(out)] for out in (tmp_path / "run", finished))
     assert found[:8] == pytest.approx(exact[:8], rel=0.05)
     assert found[:8] != exact[:8]
@@ -280,7 +291,7 @@ def test_bf16(small: Path, finished: Path, tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in saved.model().values() if tensor.is_floating_point()} == {torch.float32}
 
 
-def spoil(monkeypatch: pytest.MonkeyPatch, steps: range, *, gradient: bool = False) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, steps: Collection[int], *, gradient: bool = False) -> None:
     """Make the CLIP loss not finite in these of its calls, or only its gradient."""
     calls = iter(range(1, 1000))
     whole = OpenCLIP.loss
@@ -343,9 +354,9 @@ def test_ten_in_a_row_stop(
 
 def test_nine_in_a_row_do_not(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One finite step in between, and the count begins anew."""
-    spoil(monkeypatch, range(1, 10))
+    spoil(monkeypatch, {*range(1, 10), 11, 12})
     engine.run(recipe.load(str(small), ["evaluate={}"]), tmp_path / "run", name="small")
-    assert lines(tmp_path / "run")[-1]["skipped"] == 9
+    assert lines(tmp_path / "run")[-1]["skipped"] == 11
 
 
 def test_a_parameter_that_is_not_finite_is_never_saved(
@@ -396,3 +407,19 @@ def test_sam_answers_what_it_is_asked(start: Start) -> None:
     session = start()
     assert isinstance(session.adapters["sam"], SAM)
     assert learn(session, "distill")[1] == pytest.approx({"1.sam.focal": 0.0, "1.sam.dice": 0.0}, abs=1e-4)
+
+
+def test_no_memory_is_a_fault_that_names_the_knob(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Out of memory ends with exit code 1 and one line: which stream, its batch and size, what to do."""
+
+    def exhausted(self: SAM, *arguments: object) -> dict[str, Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\na lot")
+
+    monkeypatch.setattr(SAM, "loss", exhausted)
+    assert main(["run", str(small), "--out", str(tmp_path / "run")]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vfmerge: ")]
+    assert len(lines) == 1
+    assert "stages.distill.streams.1: out of memory with batch 2 at size 48" in lines[0]
+    assert checkpoint.newest(tmp_path / "run") is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -147,3 +149,29 @@ def test_masks_are_cut_as_their_pictures(height: int, width: int, fit: str) -> N
     if fit == "pad":
         assert not cut[~where].any()
         assert (square[~where] == (124, 116, 104)).all()
+
+
+def test_a_fault_in_a_worker_is_the_same_one_line() -> None:
+    """Data without one good sample stops a run in the same words, whoever loads it."""
+    steps = Steps(Numbers(4, bad=(0, 1, 2, 3)), stream(), seed=0, place="s/0")
+    with pytest.raises(RunError) as here:
+        next(batches(steps, start=0, stop=1, workers=0))
+    with pytest.raises(RunError) as there:
+        next(batches(steps, start=0, stop=1, workers=1))
+    assert str(there.value) == str(here.value)
+
+
+class Deadly(Numbers):
+    """A source that takes its process along."""
+
+    def read(self, index: int) -> Sample:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(index)
+
+
+def test_a_killed_worker_is_a_fault_of_one_line() -> None:
+    """The run is told which data were being loaded, and that it can go on."""
+    steps = Steps(Deadly(4), stream(), seed=0, place="s/0")
+    with pytest.raises(RunError, match=r"data\.d: a loading process died") as error:
+        next(batches(steps, start=0, stop=1, workers=1))
+    assert len(str(error.value).splitlines()) == 1

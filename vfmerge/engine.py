@@ -19,7 +19,7 @@ from torch import Tensor
 from vfmerge import check, checkpoint, evaluation, folder, model, optimizer, parts, progress, random, signals
 from vfmerge.adapter import Batch, Features
 from vfmerge.errors import CheckpointError, RunError, Stopped
-from vfmerge.flow import open_flow
+from vfmerge.flow import Flow, Inputs, open_flow
 from vfmerge.recipe import Recipe, Stage, Stream
 from vfmerge.session import Session, begin
 
@@ -92,9 +92,7 @@ def train_stage(
             torch.manual_seed(random.key(session.recipe.seed, name, step))  # for what draws as it learns, as dropout
             rates = optimizer.set_rates(adamw, stage, step=step, steps=steps)
             adamw.zero_grad(set_to_none=True)
-            terms: dict[str, float] = {}
-            for flow, each in zip(flows, inputs, strict=True):
-                terms |= learn(session, flow.plan, *next(each), number=flow.number)
+            terms = learn_all(session, flows, inputs, stage=name)
             norm = apply(session, adamw, terms)
             record(session, stage=name, step=session.done + step + 1, terms=terms, rates=rates, norm=norm)
             bar.advance(note=f"loss {sum(terms.values()):.4f}")
@@ -106,6 +104,21 @@ def train_stage(
                 raise Stopped(
                     f"{session.request.name}: stopped after step {session.done + step + 1}; run again to go on"
                 )
+
+
+def learn_all(session: Session, flows: list[Flow], inputs: list[Inputs], *, stage: str) -> dict[str, float]:
+    """Forward and backward of every stream, one stream's graph in memory at a time. Their loss terms."""
+    terms: dict[str, float] = {}
+    for flow, each in zip(flows, inputs, strict=True):
+        try:
+            terms |= learn(session, flow.plan, *next(each), number=flow.number)
+        except torch.OutOfMemoryError as error:
+            where = f"stages.{stage}.streams.{flow.number}"
+            raise RunError(
+                f"{where}: out of memory with batch {flow.plan.batch} at size {flow.plan.size}; the last checkpoint is "
+                "good: free memory and run again, or give that stream a smaller batch or size and use --fresh"
+            ) from error
+    return terms
 
 
 def learn(

@@ -15,6 +15,9 @@ from vfmerge.recipe import Stage, Stream
 from vfmerge.session import Session, count_bad
 from vfmerge.stream import Bad, Steps, batches, sizes_of
 
+Inputs = Iterator[tuple[Features | None, dict[str, Any], Batch]]
+"""Of each step: features or none, targets by task, batch."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flow:
@@ -26,8 +29,8 @@ class Flow:
     items: Steps
     caches: dict[int, cache.Cache] | None
 
-    def steps(self, start: int, stop: int) -> Iterator[tuple[Features | None, dict[str, Any], Batch]]:
-        """(features or none, targets by task, batch) of each step."""
+    def steps(self, start: int, stop: int) -> Inputs:
+        """What steps start..stop-1 learn from."""
         return self._from_teachers(start, stop) if self.caches is None else self._from_caches(self.caches, start, stop)
 
     def _from_caches(

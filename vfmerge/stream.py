@@ -111,7 +111,7 @@ def batches(steps: Steps, *, start: int, stop: int, workers: int) -> Iterator[tu
         yield from (steps[step] for step in range(start, stop))
         return
     loader = DataLoader(
-        steps,
+        _Answers(steps),
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
@@ -119,7 +119,30 @@ def batches(steps: Steps, *, start: int, stop: int, workers: int) -> Iterator[tu
         worker_init_fn=_ignore_signals,
         multiprocessing_context="forkserver",
     )
-    yield from loader
+    try:
+        for answer in loader:
+            if isinstance(answer, RunError):
+                raise answer
+            yield answer
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        cause = str(error).splitlines()[0][:120]
+        name = steps.stream.data
+        raise RunError(f"data.{name}: a loading process died or hung ({cause}); run again to go on") from error
+
+
+class _Answers(Dataset[object]):
+    """Steps as a loading process gives them: a fault of the data travels as it is, without that process's traceback."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    def __getitem__(self, step: int) -> tuple[Batch, tuple[Bad, ...]] | RunError:
+        try:
+            return self._steps[step]
+        except RunError as error:
+            return error
 
 
 def _ignore_signals(worker: int) -> None:
