@@ -1,4 +1,4 @@
-"""Check what a whole `vfmerge run quickstart` promised; run by `.ci/run` after it: python tests/check_quickstart.py RUN."""
+"""Check what a whole `vfmerge run quickstart` promised: python tests/check_quickstart.py RUN, as `.ci/run` does."""
 
 from __future__ import annotations
 

@@ -420,6 +420,21 @@ def test_large_maps_are_averaged_before_attention(trunk: Trunk) -> None:
     assert cells.shape == (1, 24, 4, 3)
 
 
+def test_a_cell_pools_its_window() -> None:
+    """With `window: 3` one large cell decides its neighbours too, and no cell further away."""
+    spec = FeatureSpec(channels=(32,), strides=(8,), heads=2)
+    head = OpenCLIP(config=shape(VIT), random=True, layers=1, window=3).head(spec)
+    head.layers[0] = nn.Identity()
+    cells = torch.randn(1, 32, 5, 5)
+    cells[:, :, 0, 1] = 5 + torch.rand(32)
+    given = head.cells(lambda _: Features(maps=(cells,)), torch.zeros(0))[0]
+    alone = head.embed(Features(maps=(cells[:, :, :1, 1:2],)))[0]
+    same = (given - alone[:, None, None]).abs().amax(0) < 1e-4
+    assert same.nonzero().tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+    with pytest.raises(InputError, match="window: 2"):
+        OpenCLIP(config=shape(VIT), random=True, window=2)
+
+
 def test_merged_cells_are_unit_and_follow_the_size(trunk: Trunk) -> None:
     """A unit vector for each of the trunk's cells at both sizes; a size that cannot be is refused."""
     adapter = OpenCLIP(config=shape(VIT), random=True)

@@ -15,7 +15,7 @@ from vfmerge_adapters.sam.geometry import VARIANTS, build
 from vfmerge_adapters.sam.network import MaskHead, Trunk
 from vfmerge_adapters.sam.prompts import boxes_of, points_in, simulate
 
-from vfmerge.adapter import Batch
+from vfmerge.adapter import Batch, Features, FeatureSpec
 from vfmerge.errors import CheckpointError, InputError
 
 
@@ -130,7 +130,7 @@ def test_trunk_takes_any_multiple_of_the_patch(tiny: Sam, size: tuple[int, int])
 
 
 def test_interpolated_positions_follow_the_picture(tiny: Sam) -> None:
-    """At twice the size the position embedding is the original's, enlarged: corners keep their order and values nearby."""
+    """At twice the size the position embedding is the original's, enlarged."""
     trunk = Trunk(tiny.image_encoder)
     with torch.no_grad():
         large = trunk._position(24, 24)
@@ -203,6 +203,19 @@ def test_rehearsal_loss_is_zero_at_the_parent_and_spares_the_prompt_encoder() ->
     assert loss > 0.01
     assert all(parameter.grad is None for parameter in head.prompt_encoder.parameters())
     assert all(parameter.grad is not None for parameter in [*trunk.parameters(), *head.neck.parameters()])
+
+
+def test_sam_can_be_taught_to_another_trunk() -> None:
+    """As an auxiliary: a head for a trunk of another width and stride, its decoder the parent's, its neck new."""
+    adapter, batch = SAM(variant="tiny", random=True), scene_batch()
+    teacher = adapter.teacher()
+    head = adapter.head(FeatureSpec(channels=(48,), strides=(16,)))
+    adapter.start(head, torch.nn.Identity(), teacher)
+    own, new = teacher.head.state_dict(), head.state_dict()
+    assert all(torch.equal(own[name], new[name]) for name in own if not name.startswith("neck.0"))
+    logits, ious = head(Features(maps=(torch.rand(3, 48, 6, 6),)), batch)
+    assert logits.shape == (3, 4, 24, 24)
+    assert ious.shape == (3, 4)
 
 
 def test_a_batch_without_masks_gives_an_empty_loss() -> None:

@@ -1,7 +1,7 @@
 """What caching frozen features and targets is worth in a head-probing stage: python tests/performance/probe_cache.py
 
-Takes steps of quickstart's probe stage with and without its cache in turn, in one process, and prints the median CPU time
-of each and their ratio, with the time that filling the cache took and after how many steps it has paid for itself.
+Takes steps of quickstart's probe stage with and without its cache in turn, in one process, and prints the median CPU
+time of each and their ratio, the time that filling the cache took, and after how many steps it has paid for itself.
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ class OpenCLIP(AuxiliaryAdapter):
         layers: transformer layers of the head (SAM-CLIP has three).
         hidden: widths of its MLP's hidden layers; none is the trunk's width for both.
         cells: the most cells a side that the layers attend over; a larger map is averaged down to that first.
-        window: a cell's embedding is of the maximum over so many cells a side around it, an odd number. 1 is the paper's;
-            more where a cell is smaller than what tells things apart (chosen here).
+        window: a cell's embedding is of the maximum over so many cells a side around it, an odd number. 1 is the
+            paper's; more where a cell is smaller than what tells things apart (chosen here).
         size: side in pixels at which the merged model looks at a picture by default; none is the parent's own.
         licence: of the weights.
         """
