@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: such small tensors only make threads wait for each other
 
 _ENTRY_POINTS = """\
 [vfmerge.adapters]

@@ -291,7 +291,7 @@ def quickstart() -> list[str]:
         changes += [f"stages.{name}.epochs=null", f"stages.{name}.steps=6", f"stages.{name}.warmup=2"]
         changes += [f"stages.{name}.streams.{number}.batch=4" for number in range(len(stage.streams))]
     learnt = {stream.data for stage in plan.stages.values() for stream in stage.streams}
-    changes += [f"data.{name}.count={40 if name in learnt else 4}" for name in plan.data]
+    changes += [f"data.{name}.count={40 if name in learnt else 10}" for name in plan.data]
     return ["run", "quickstart", *changes]
 
 
