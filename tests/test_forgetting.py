@@ -12,6 +12,7 @@ SHORT = (
     "data.images.count=256",
     "data.objects.count=16",
     "data.held_out.count=24",
+    "data.things.count=4",
     "stages.probe.steps=2",
     "stages.probe.warmup=0",
     "stages.probe.streams.0.size=64",
