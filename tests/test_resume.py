@@ -401,3 +401,13 @@ def test_fault_points_are_all_known(tmp_path: Path) -> None:
     commit._passed.clear()
     checkpoint.save(tmp_path, step=1, model={}, optimizer={}, state={})
     assert set(commit._passed) == set(FAULTS)
+
+
+def test_loading_processes_of_the_command_itself(small: Path, finished: Path, tmp_path: Path) -> None:
+    """`python -m vfmerge run` with workers: they start, end with it, and change no byte of the result."""
+    command = [sys.executable, "-m", "vfmerge", "run", str(small), "workers=1", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("merged model:") == 1
+    wanted, found = finished / "merged", tmp_path / "run" / "merged"
+    assert (found / "model.safetensors").read_bytes() == (wanted / "model.safetensors").read_bytes()

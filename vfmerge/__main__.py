@@ -6,4 +6,5 @@ import sys
 
 from vfmerge.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a loading process imports this module again
+    sys.exit(main())

@@ -117,7 +117,7 @@ def batches(steps: Steps, *, start: int, stop: int, workers: int) -> Iterator[tu
         num_workers=workers,
         timeout=_STUCK,
         worker_init_fn=_ignore_signals,
-        multiprocessing_context="forkserver",
+        multiprocessing_context="spawn",  # a direct child, whose death is noticed at once
     )
     try:
         for answer in loader:
