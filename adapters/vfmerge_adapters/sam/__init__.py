@@ -53,7 +53,6 @@ class SAM(BaseAdapter):
         self._variant = variant
         self._changes = dict(geometry or {})
         self.geometry = _change(VARIANTS[variant], self._changes)
-        self._random = random
         self._weights = {"focal": focal, "dice": dice, "iou": iou}
         self.sources = _sources(variant, checkpoint, random, changed=bool(geometry))
         g = self.geometry
