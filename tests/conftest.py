@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ["VFMERGE_CACHE"] = ""  # nothing is remembered from one test to the next
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: such small tensors only make threads wait for each other
 
 _ENTRY_POINTS = """\

@@ -17,6 +17,7 @@ from vfmerge.cli import main
 from vfmerge.errors import CheckpointError
 
 KEYS = {"parent", "capability", "benchmark", "data", "metric", "parent_value", "merged_value", "retention", "n"}
+KEYS |= {"ci_low", "ci_high", "control"}
 
 
 def test_a_run_is_measured_again_with_the_same_figures(

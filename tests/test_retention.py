@@ -19,10 +19,25 @@ from vfmerge.benchmarks.segmentation import ZeroShotSegmentation
 from vfmerge.capability import ImageText, Promptable, PromptableImage
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
+from vfmerge.model import Network
 from vfmerge.recipe import Evaluation
 from vfmerge.retention import Row
+from vfmerge.subject import Subject
 
-FIELDS = ["parent", "capability", "benchmark", "data", "metric", "parent_value", "merged_value", "retention", "n"]
+FIELDS = [
+    "parent",
+    "capability",
+    "benchmark",
+    "data",
+    "metric",
+    "parent_value",
+    "merged_value",
+    "retention",
+    "n",
+    "ci_low",
+    "ci_high",
+    "control",
+]
 GREYS = (80, 200)
 
 
@@ -50,6 +65,11 @@ class World(Source):
 class Reader(ImageText):
     """Knows dark from light from nothing; a blind one takes everything for light."""
 
+    network = Network(torch.nn.Identity(), torch.nn.Identity())
+
+    def text_key(self) -> str:
+        return "names"
+
     def __init__(self, *, blind: bool = False) -> None:
         self._blind = blind
 
@@ -71,6 +91,8 @@ class Reader(ImageText):
 
 class Segmenter(Promptable):
     """Box to the box's inside, point to the region of its colour; an absent-minded one finds nothing."""
+
+    network = Network(torch.nn.Identity(), torch.nn.Identity())
 
     def __init__(self, *, absent: bool = False) -> None:
         self._absent = absent
@@ -105,6 +127,12 @@ SOURCES = {"held_out": World()}
 PARENTS = {"clip": Reader(), "sam": Segmenter()}
 
 
+def measure(evaluate, parents, merged, sources=SOURCES, **more) -> list[Row]:
+    """The rows of parents and a merged model, both as capabilities by task."""
+    alone, child = Subject(name="parents", capabilities=parents), Subject(name="merged", capabilities=merged)
+    return retention.measure_all(evaluate, alone, [child], sources, **more)
+
+
 def row(**changes: object) -> Row:
     values = {
         "parent": "sam",
@@ -122,7 +150,7 @@ def row(**changes: object) -> Row:
 
 def test_rows_name_parent_capability_and_metric() -> None:
     """One row a metric; two heads are set against the CLIP parent's own cells."""
-    rows = retention.measure_all(EVALUATE, PARENTS, PARENTS, SOURCES)
+    rows = measure(EVALUATE, PARENTS, PARENTS)
     found = [(r.parent, r.capability, r.benchmark, r.data, r.metric, r.n) for r in rows]
     assert found == [
         ("sam", "promptable", "promptable", "held_out", "box_miou", 8),
@@ -140,7 +168,14 @@ def test_rows_name_parent_capability_and_metric() -> None:
 def test_a_merged_model_that_forgot_retains_nothing() -> None:
     """Retention is merged over parent, 0 where the merged model lost it all."""
     merged = {"clip": Reader(), "sam": Segmenter(absent=True)}
-    rows = {r.metric: r for r in retention.measure_all(EVALUATE, PARENTS, merged, SOURCES)}
+    rows = {
+        r.metric: r
+        for r in measure(
+            EVALUATE,
+            PARENTS,
+            merged,
+        )
+    }
     assert rows["box_miou"].parent_value == 1.0
     assert rows["box_miou"].retention == rows["box_miou"].merged_value == 0.0
 
@@ -149,7 +184,7 @@ def test_retention_of_nothing_is_none() -> None:
     """Where the parent scores 0, or is not there, retention has no meaning."""
     absent = {"sam": Segmenter(absent=True)}
     only = {"masks": EVALUATE["masks"]}
-    (zero, *_), (lone, *_) = (retention.measure_all(only, p, PARENTS, SOURCES) for p in (absent, {}))
+    (zero, *_), (lone, *_) = (measure(only, p, PARENTS) for p in (absent, {}))
     assert (zero.parent_value, zero.merged_value, zero.retention) == (0.0, 1.0, None)
     assert (lone.parent_value, lone.merged_value, lone.retention) == (None, 1.0, None)
 
@@ -158,7 +193,12 @@ def test_progress_names_who_is_measured() -> None:
     """Each model of each evaluation is told by name, picture by picture."""
     told: list[tuple[str, int, int]] = []
     only = {"masks": EVALUATE["masks"]}
-    retention.measure_all(only, PARENTS, PARENTS, SOURCES, progress=lambda *each: told.append(each))
+    measure(
+        only,
+        PARENTS,
+        PARENTS,
+        progress=lambda *each: told.append(each),
+    )
     assert told[3:5] == [("masks: sam alone", 4, 4), ("masks: merged", 1, 4)]
 
 
@@ -190,7 +230,7 @@ def test_mistakes_name_their_key(evaluation: dict[str, object], message: str) ->
         has_masks = False
 
     with pytest.raises(InputError, match=message) as caught:
-        retention.measure_all({"x": Evaluation(**evaluation)}, PARENTS, PARENTS, SOURCES | {"bare": Bare()})
+        measure({"x": Evaluation(**evaluation)}, PARENTS, PARENTS, SOURCES | {"bare": Bare()})
     assert "\n" not in str(caught.value)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from vfmerge.model import Network
+
     Picture = np.ndarray  # uint8 [H, W, 3], RGB
 
 
@@ -23,6 +25,11 @@ class Capability(abc.ABC):
     """Base of all capabilities; `name` is the word that reports use."""
 
     name: str
+
+    @property
+    @abc.abstractmethod
+    def network(self) -> Network:
+        """The trunk and the head that answer: for what is counted, or probed, and not asked."""
 
 
 class ImageText(Capability):
@@ -37,6 +44,10 @@ class ImageText(Capability):
     @abc.abstractmethod
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings [T, D]."""
+
+    @abc.abstractmethod
+    def text_key(self) -> str:
+        """A hash of all that embeddings of texts depend on, the same for all models that share a text tower."""
 
     @abc.abstractmethod
     def encode_cells(self, pictures: Sequence[Picture], *, size: int | None = None) -> Tensor:

@@ -109,7 +109,7 @@ def _masks(
 def _fitting(recipe: Recipe, benchmarks: Mapping[str, Benchmark], sources: Mapping[str, Source]) -> Iterator[Problem]:
     """Roles of a benchmark that no parent fills, and data that it cannot measure on."""
     for name, each in recipe.evaluate.items():
-        for role, task in benchmarks[name].tasks().items():
+        for role, task in (benchmarks[name].tasks() or {}).items():
             if task not in recipe.parents:
                 text = f"no parent is called {shown(task)}; {suggestion(task, recipe.parents)}"
                 yield Problem(keys=("evaluate", name, role), text=text)

@@ -6,6 +6,7 @@ Axis letters: none; pictures are opaque here.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,25 +15,26 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from vfmerge import card, folder, model, parts, picture, progress, recipe, retention, signals
+from vfmerge import card, folder, model, parts, picture, progress, recipe, retention, signals, store, weights
 from vfmerge.adapter import AuxiliaryAdapter
 from vfmerge.benchmarks.segmentation import ZeroShotSegmentation
 from vfmerge.capability import Capability
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError, Stopped
-from vfmerge.model import Network
+from vfmerge.model import MergedModel, Network
 from vfmerge.recipe import Recipe
 from vfmerge.retention import Row
 from vfmerge.session import Session
+from vfmerge.subject import Subject
 
 RETENTION, PICTURE, MERGED, CACHE = "retention.json", "picture.png", "merged", "cache"
 
 
 def finish(session: Session, *, name: str) -> list[Row]:
     """Measure a trained run, draw its picture, and write the merged model with its card, which completes the run."""
-    parents = capabilities(session.adapters, session.teachers)
-    merged = session.model.eval().capabilities()
-    rows = measure(session.recipe, parents, merged, session.sources, request=session.request)
+    parents = parents_of(session.adapters, session.teachers)
+    merged = merged_of(session.model.eval())
+    rows = measure(session.recipe, parents, [merged], session.sources, request=session.request)
     retention.write(session.out / RETENTION, rows)
     draw(session.recipe, session.out / PICTURE, parents, merged, session.sources)
     save_merged(session, rows, name=name)
@@ -52,9 +54,9 @@ def evaluate_path(path: Path, overrides: Sequence[str] = (), *, device: str) -> 
     at_home = home.name == MERGED and (run / folder.RECIPE).exists()
     plan = recipe.load(str((run if at_home else home) / folder.RECIPE), overrides)
     adapters, sources = parts.build_adapters(plan), parts.build_sources(plan)
-    parents = capabilities(adapters, open_parents(adapters, device=model.on(device)))
+    parents = parents_of(adapters, open_parents(adapters, device=model.on(device)))
     with signals.watch() as request:
-        rows = measure(plan, parents, merged.capabilities(), sources, request=request)
+        rows = measure(plan, parents, [merged_of(merged)], sources, request=request)
     written = run / RETENTION if at_home else home.with_name(f"{home.name}.{RETENTION}")
     retention.write(written, rows)
     show(rows, title=f"Retention of {path}")
@@ -72,6 +74,24 @@ def open_parents(adapters: Mapping[str, AuxiliaryAdapter], *, device: torch.devi
     return opened
 
 
+def parents_of(adapters: Mapping[str, AuxiliaryAdapter], networks: Mapping[str, Network]) -> Subject:
+    """The parents, to be measured."""
+    keys = {name: weights.fingerprint(network, _shape(adapters[name])) for name, network in networks.items()}
+    return Subject(name="parents", capabilities=capabilities(adapters, networks), keys=keys)
+
+
+def merged_of(merged: MergedModel, *, name: str = "merged", control: str | None = None) -> Subject:
+    """A merged model, or a control of the same shape, to be measured."""
+    whole = weights.fingerprint(merged)
+    keys = {task: store.key(whole, task, _shape(adapter)) for task, adapter in merged.adapters.items()}
+    return Subject(name=name, capabilities=merged.capabilities(), keys=keys, control=control)
+
+
+def _shape(adapter: AuxiliaryAdapter) -> str:
+    """All that an adapter's answers depend on but for weights."""
+    return json.dumps([f"{type(adapter).__module__}.{type(adapter).__qualname__}", adapter.portable()], sort_keys=True)
+
+
 def capabilities(adapters: Mapping[str, AuxiliaryAdapter], networks: Mapping[str, Network]) -> dict[str, Capability]:
     """What a person does with each parent."""
     return {name: adapters[name].capability(network) for name, network in networks.items()}
@@ -80,7 +100,7 @@ def capabilities(adapters: Mapping[str, AuxiliaryAdapter], networks: Mapping[str
 def require_roles(plan: Recipe, offered: Mapping[str, Capability]) -> None:
     """Refuse a benchmark whose parent cannot do what it measures, before anything is trained. Raises InputError."""
     for name, benchmark in parts.build_benchmarks(plan).items():
-        for role, task in benchmark.tasks().items():
+        for role, task in (benchmark.tasks() or {}).items():
             if offered[task].name != role:
                 can = f"parent {task} offers {offered[task].name}, not {role}; name another parent"
                 raise InputError(f"evaluate.{name}.{role}: {can}")
@@ -88,15 +108,15 @@ def require_roles(plan: Recipe, offered: Mapping[str, Capability]) -> None:
 
 def measure(
     plan: Recipe,
-    parents: Mapping[str, Capability],
-    merged: Mapping[str, Capability],
+    parents: Subject,
+    models: Sequence[Subject],
     sources: Mapping[str, Source],
     *,
     request: signals.Request,
 ) -> list[Row]:
-    """The recipe's benchmarks on parents and merged model, with a progress bar. Raises Stopped on request."""
+    """The recipe's benchmarks on parents and models, with a progress bar. Raises Stopped on request."""
     with _Bars(request) as bars:
-        return retention.measure_all(plan.evaluate, parents, merged, sources, progress=bars.tell)
+        return retention.measure_all(plan.evaluate, parents, models, sources, progress=bars.tell, store=store.default())
 
 
 class _Bars:
@@ -133,8 +153,8 @@ class _Bars:
 def draw(
     plan: Recipe,
     path: Path,
-    parents: Mapping[str, Capability],
-    merged: Mapping[str, Capability],
+    parents: Subject,
+    merged: Subject,
     sources: Mapping[str, Source],
 ) -> None:
     """A gallery of the first zero-shot segmentation benchmark of the recipe, if it has one."""
@@ -142,7 +162,13 @@ def draw(
     for name, evaluation in plan.evaluate.items():
         benchmark = made[name]
         if isinstance(benchmark, ZeroShotSegmentation):
-            picture.draw(path, source=sources[evaluation.data], benchmark=benchmark, parents=parents, merged=merged)
+            picture.draw(
+                path,
+                source=sources[evaluation.data],
+                benchmark=benchmark,
+                parents=parents.capabilities,
+                merged=merged.capabilities,
+            )
             return
 
 

@@ -20,6 +20,7 @@ from vfmerge.benchmarks.two_heads import components
 from vfmerge.capability import Capability, ImageText, Promptable
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
+from vfmerge.store import Store
 
 CLASSES = ("#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255", "#44aa99", "#999933", "#aa4499")
 """Paul Tol's `muted` scheme, which colour-blind people can tell apart; a tenth class begins again."""
@@ -68,8 +69,8 @@ def draw(
     if segmenter is None or reader is None or both[0] is None or both[1] is None:
         raise InputError(f"no gallery without {names[ImageText.name]} and {names[Promptable.name]}; give both parents")
     shown = _choose(source, count)
-    alone, _ = benchmark.heads(reader, None, source.classes)
-    _, together = benchmark.heads(both[0], both[1], source.classes)
+    alone, _ = benchmark.heads(reader, None, source.classes, store=Store())
+    _, together = benchmark.heads(both[0], both[1], source.classes, store=Store())
     assert together is not None
     rows = [
         [

@@ -109,6 +109,8 @@ class Evaluation(Plugged):
     """name of an installed benchmark (`vfmerge ls benchmarks`); its options stand beside it"""
     data: str
     """which data set"""
+    train: str | None = None
+    """a second data set, which the benchmark learns from if it learns (probes)"""
 
 
 class Recipe(Model):

@@ -6,34 +6,37 @@ Imports no torch until it measures.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vfmerge import commit, options, plugins
+from vfmerge.benchmarks import bootstrap
 from vfmerge.benchmarks.benchmark import Benchmark, Score
 from vfmerge.errors import InputError, one_line
 from vfmerge.problem import suggestion
+from vfmerge.store import Store
+from vfmerge.subject import Subject
+from vfmerge.trial import Progress, Trial, quiet
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vfmerge.capability import Capability
     from vfmerge.data.source import Source
     from vfmerge.recipe import Evaluation
-
-Progress = Callable[[str, int, int], None]
-"""Told what is measured, how many pictures are done, and of how many."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One metric of one parent's skill, in the parent and in the merged model; values in 0..1, larger is better.
+    """One metric of one parent's skill, in the parent and in the merged model, or in a control instead of that.
 
     parent_value: none where the parent was not there to be measured.
-    retention: merged_value / parent_value; none where that has no meaning. n: pictures or masks judged.
+    retention: merged_value / parent_value, and parent_value / merged_value where less is better; none where that has
+    no meaning. n: pictures or masks judged. ci_low, ci_high: 95 % interval of the retention, by resampling pictures,
+    the same for both models; none where it is not known. control: what was measured in the merged model's place.
     """
 
     parent: str
@@ -45,10 +48,9 @@ class Row:
     merged_value: float
     retention: float | None
     n: int
-
-
-def quiet(title: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    ci_low: float | None = None
+    ci_high: float | None = None
+    control: str | None = None
 
 
 def prepare(
@@ -64,44 +66,90 @@ def prepare(
 
 def measure_all(
     evaluate: Mapping[str, Evaluation],
-    parents: Mapping[str, Capability],
-    merged: Mapping[str, Capability],
+    parents: Subject,
+    models: Sequence[Subject],
     sources: Mapping[str, Source],
     *,
     progress: Progress = quiet,
+    store: Store | None = None,
+    predictions: Path | None = None,
 ) -> list[Row]:
-    """Every benchmark of a recipe on each parent alone and on the merged model: the rows of the retention table.
+    """Every benchmark of a recipe on each parent alone and on each model: the rows of the retention table.
 
-    parents: capabilities by task, possibly without some or all. merged: all of them. Raises InputError as `prepare`
-    does, and for data that cannot be used.
+    parents: possibly without some or all of them. models: the merged model, which has all tasks, and controls.
+    store: where scores are remembered. predictions: a folder for what the models answer; nothing is remembered then.
+    Raises InputError as `prepare` does, and for data that cannot be used.
     """
-    rows = []
-    for name, benchmark in prepare(evaluate, tasks=merged.keys(), sources=sources).items():
-        evaluation = evaluate[name]
-        measure = functools.partial(_measure, name, benchmark, sources[evaluation.data], progress)
-        roles = [task for task in dict.fromkeys(benchmark.tasks().values()) if task in parents]
-        alone = [score for task in roles for score in measure({task: parents[task]}, f"{task} alone")]
-        of_parents = {(score.task, score.metric): score for score in alone}
-        for score in measure(merged, "merged"):
-            parent = of_parents.get((score.task, score.against or score.metric))
-            rows.append(compare(parent, score, evaluation=evaluation, capability=merged[score.task].name))
+    rows: list[Row] = []
+    for name, benchmark in prepare(evaluate, tasks=models[0].capabilities.keys(), sources=sources).items():
+        trial = Trial(
+            name=name,
+            evaluation=evaluate[name],
+            benchmark=benchmark,
+            source=sources[evaluate[name].data],
+            train=sources[learnt] if (learnt := evaluate[name].train) else None,
+            progress=progress,
+            store=store or Store(),
+            predictions=predictions,
+        )
+        rows += _rows(trial, parents, models)
     return rows
 
 
-def compare(parent: Score | None, merged: Score, *, evaluation: Evaluation, capability: str) -> Row:
-    """One row: the merged model's score beside the parent's that it is compared with."""
-    before = None if parent is None else parent.value
+def _rows(trial: Trial, parents: Subject, models: Sequence[Subject]) -> Iterator[Row]:
+    """The rows of one evaluation."""
+    benchmark = trial.benchmark
+    roles = benchmark.tasks()
+    tasks = list(parents.capabilities if roles is None else dict.fromkeys(roles.values()))
+    alone = [parents.part(tasks)] if benchmark.together else [_alone(parents, task) for task in tasks]
+    of_parents = {(s.task, s.metric): s for subject in alone if subject.capabilities for s in trial.measure(subject)}
+    for model in models:
+        if not trial.suits(model):
+            continue
+        for merged in trial.measure(model):
+            parent = of_parents.get((merged.task, merged.against or merged.metric))
+            known = models[0].capabilities.get(merged.task)
+            skill = known.name if known else "all"
+            yield compare(parent, merged, evaluation=trial.evaluation, capability=skill, control=model.control)
+
+
+def _alone(parents: Subject, task: str) -> Subject:
+    return dataclasses.replace(parents.part([task]), name=f"{task} alone")
+
+
+def compare(
+    parent: Score | None, merged: Score, *, evaluation: Evaluation, capability: str, control: str | None = None
+) -> Row:
+    """One row: the merged model's score, or a control's, beside the parent's that it is compared with."""
+    low, high = (parent and _interval(parent, merged)) or (None, None)
     return Row(
         parent=merged.task,
         capability=capability,
         benchmark=evaluation.benchmark,
         data=evaluation.data,
         metric=merged.metric,
-        parent_value=before,
+        parent_value=None if parent is None else parent.value,
         merged_value=merged.value,
-        retention=merged.value / before if before else None,
+        retention=None if parent is None else _ratio(parent, merged),
         n=merged.n,
+        ci_low=low,
+        ci_high=high,
+        control=control,
     )
+
+
+def _ratio(parent: Score, merged: Score) -> float | None:
+    over, under = (parent.value, merged.value) if merged.better == "lower" else (merged.value, parent.value)
+    return over / under if under else None
+
+
+def _interval(parent: Score, merged: Score) -> tuple[float, float] | None:
+    """Of the retention: sample by sample where both were resampled alike."""
+    if len(parent.resampled) != len(merged.resampled) or _ratio(parent, merged) is None:
+        return None
+    over, under = (parent, merged) if merged.better == "lower" else (merged, parent)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return bootstrap.interval(over.resampled / under.resampled)
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
@@ -114,14 +162,20 @@ def read(path: Path) -> list[Row]:
     return [Row(**row) for row in json.loads(path.read_text())]
 
 
-HEADER = ("parent", "benchmark", "data", "metric", "parent's", "merged", "retention", "n")
+HEADER = ("parent", "benchmark", "data", "metric", "parent's", "merged", "retention", "95 %", "n")
 
 
 def cells(row: Row) -> tuple[str, ...]:
     """A row as a person reads it, under HEADER."""
-    before = "-" if row.parent_value is None else f"{row.parent_value:.3f}"
+    before = "-" if row.parent_value is None else number(row.parent_value)
     kept = "-" if row.retention is None else f"{100 * row.retention:.1f} %"
-    return (row.parent, row.benchmark, row.data, row.metric, before, f"{row.merged_value:.3f}", kept, str(row.n))
+    near = "-" if row.ci_low is None or row.ci_high is None else f"{100 * row.ci_low:.1f} to {100 * row.ci_high:.1f}"
+    return (row.parent, row.benchmark, row.data, row.metric, before, number(row.merged_value), kept, near, str(row.n))
+
+
+def number(value: float) -> str:
+    """A value as a person reads it: shares with three places, larger amounts with four figures."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def table(rows: Iterable[Row], *, title: str = "Retention") -> Table:
@@ -156,21 +210,15 @@ def _make(name: str, evaluation: Evaluation, tasks: Collection[str], sources: Ma
     kind = plugins.find("benchmarks", evaluation.benchmark)
     benchmark = kind(**options.check_options(kind, evaluation.options, where=where))
     assert isinstance(benchmark, Benchmark)
-    for role, task in benchmark.tasks().items():
+    for role, task in (benchmark.tasks() or {}).items():
         if task not in tasks:
             raise InputError(one_line(f"{where}.{role}: no parent is called {task!r}; {suggestion(task, tasks)}"))
-    if evaluation.data not in sources:
-        remedy = suggestion(evaluation.data, sources)
-        raise InputError(one_line(f"{where}.data: no data set is called {evaluation.data!r}; {remedy}"))
+    for key, data in (("data", evaluation.data), ("train", evaluation.train)):
+        if data is not None and data not in sources:
+            text = f"{where}.{key}: no data set is called {data!r}; {suggestion(data, sources)}"
+            raise InputError(one_line(text))
     if lack := benchmark.lacks(sources[evaluation.data]):
         raise InputError(one_line(f"{where}.data: {evaluation.data!r} has no {lack}; give a data set that has"))
+    if benchmark.learns and evaluation.train is None:
+        raise InputError(f"{where}.train: missing; {evaluation.benchmark} learns from a second data set, name one")
     return benchmark
-
-
-def _measure(
-    name: str, benchmark: Benchmark, source: Source, progress: Progress, model: Mapping[str, Capability], who: str
-) -> list[Score]:
-    try:
-        return benchmark.measure(model, source, progress=functools.partial(progress, f"{name}: {who}"))
-    except InputError as error:
-        raise InputError(one_line(f"evaluate.{name}: {error}")) from error

@@ -54,7 +54,7 @@ def _plug(kind: plugins.Kind, key: str, section: Mapping[str, Any], keys: Keys) 
         yield Problem(keys=(*keys, key), text=str(error), unknown=True)
 
 
-_OWN: dict[plugins.Kind, set[str]] = {"data": {"kind"}, "benchmarks": {"benchmark", "data"}}
+_OWN: dict[plugins.Kind, set[str]] = {"data": {"kind"}, "benchmarks": {"benchmark", "data", "train"}}
 
 
 def _names(recipe: Recipe) -> Iterator[Problem]:
@@ -73,6 +73,8 @@ def _evaluations(recipe: Recipe) -> Iterator[Problem]:
     for name, evaluation in recipe.evaluate.items():
         if evaluation.data not in recipe.data:
             yield unknown_name(("evaluate", name, "data"), "data set", evaluation.data, recipe.data)
+        if evaluation.train is not None and evaluation.train not in recipe.data:
+            yield unknown_name(("evaluate", name, "train"), "data set", evaluation.train, recipe.data)
 
 
 def _stages(recipe: Recipe) -> Iterator[Problem]:

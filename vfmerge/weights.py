@@ -6,7 +6,9 @@ ever run: a pickle is read by torch's restricted reader, and before that looked 
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import pickletools
 import warnings
 import zipfile
@@ -96,6 +98,15 @@ def require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
     for name, tensor in tensors.items():
         if not _finite(tensor.detach()):
             raise RunError(one_line(f"{source}: {name} is not finite, so nothing was written; lower the learning rate"))
+
+
+def fingerprint(module: nn.Module, *more: str) -> str:
+    """A SHA-256 of a module's tensors, their names, kinds and shapes, and of further texts."""
+    state = hashlib.sha256(json.dumps(more).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        state.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return state.hexdigest()
 
 
 def fit(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str, ignore: Sequence[str] = ()) -> None:

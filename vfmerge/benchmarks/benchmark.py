@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,10 @@ from vfmerge import random
 from vfmerge.capability import Capability, ImageText, Promptable
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import BadSample, InputError, one_line
+from vfmerge.store import Store
+
+from . import bootstrap
+from .predictions import Predictions
 
 Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
@@ -31,46 +36,97 @@ def quiet(done: int, total: int) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Score:
-    """One metric of one model on one data set.
+    """One metric of one model on one data set. Make it with `score`.
 
     metric: its name, such as top1. task: the parent whose skill it is.
-    values: float [pictures, ...], what each picture adds to the metric; `reduce` makes the metric of any selection of
-    rows, so that an interval can be had by resampling pictures.
+    value: the metric over all pictures. resampled: float [R], the metric over R bootstrap samples of the pictures, the
+    same samples for every model; nan where one of them has no meaning. Empty where chance has no part in the metric.
     n: how many things were judged (pictures or masks).
     against: the parent's metric that this one is compared with; none is the same.
+    better: whether more or less of it is better.
     """
 
     metric: str
     task: str
-    values: np.ndarray
-    reduce: Callable[[np.ndarray], float]
+    value: float
+    resampled: np.ndarray
     n: int
     against: str | None = None
+    better: Literal["higher", "lower"] = "higher"
 
-    @property
-    def value(self) -> float:
-        """The metric over all pictures, in 0..1."""
-        return self.reduce(self.values)
+
+def score(
+    *,
+    metric: str,
+    task: str,
+    values: np.ndarray,
+    reduce: Callable[[np.ndarray], float],
+    n: int,
+    against: str | None = None,
+    better: Literal["higher", "lower"] = "higher",
+    times: int = 1000,
+) -> Score:
+    """The score that pictures add up to, and what it would be on resampled pictures.
+
+    values: [pictures, ...], what each picture adds to the metric; `reduce` makes the metric of any selection of rows.
+    times: how many bootstrap samples; fewer where `reduce` is slow. The rest is as in `Score`.
+    """
+    return Score(
+        metric=metric,
+        task=task,
+        value=reduce(values),
+        resampled=bootstrap.resample(values, reduce, times=times),
+        n=n,
+        against=against,
+        better=better,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a measurement is given beside a model and a data set. More may be added, with defaults.
+
+    progress: told of each picture. train: a data set to learn from, for benchmarks that learn.
+    predictions: where the model's answers are written, if they are wanted. store: what is remembered between runs.
+    """
+
+    progress: Progress = quiet
+    train: Source | None = None
+    predictions: Predictions = dataclasses.field(default_factory=Predictions)
+    store: Store = dataclasses.field(default_factory=Store)
 
 
 class Benchmark(abc.ABC):
     """One protocol. Its options are the keyword-only, annotated parameters of its `__init__`, checked by the recipe."""
 
+    revision: int = 1
+    """Raised when the protocol changes, so that scores remembered from before are not used."""
+
+    learns: bool = False
+    """Whether it learns from a second data set, `train`."""
+
+    together: bool = False
+    """Whether all parents are measured at once, as what a person would have to run without the merged model."""
+
     @abc.abstractmethod
-    def tasks(self) -> dict[str, str]:
-        """Which parent fills each role, by the name of the capability: `{"image_text": "clip"}`."""
+    def tasks(self) -> dict[str, str] | None:
+        """Which parent fills each role, by the name of the capability: `{"image_text": "clip"}`; none: any parent."""
 
     @abc.abstractmethod
     def lacks(self, source: Source) -> str:
         """What a data set must have and this one has not, in a few words; empty if it fits. Reads no picture."""
 
     @abc.abstractmethod
-    def measure(self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet) -> list[Score]:
+    def measure(self, model: Mapping[str, Capability], source: Source, setup: Setup = Setup()) -> list[Score]:
         """The scores of a model, or none where it fills no role.
 
         model: capabilities by task, one of a parent alone or all of a merged model. Runs without gradients.
         Raises InputError if a task has not the capability its role asks for, or no picture can be used.
         """
+
+    def cascade(self) -> Benchmark | None:
+        """The same measurement of what all parents do one after the other; none where there is no such thing."""
+        return None
 
 
 def image_text_of(model: Mapping[str, Capability], task: str) -> ImageText | None:

@@ -45,7 +45,7 @@ class Cells:
         import torch
 
         cells = self._image_text.encode_cells([picture], size=self._size)[0]  # [D, h, w]
-        return self._scale * torch.einsum("kd,dhw->khw", self._words, cells)
+        return self._scale * torch.einsum("kd,dhw->khw", self._words.to(cells.device), cells)
 
     def label(self, picture: np.ndarray) -> np.ndarray:
         """The class of each pixel: int64 [H, W] in 0..classes."""

@@ -16,7 +16,7 @@ from vfmerge.capability import Capability, ImageText
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
-from .benchmark import Benchmark, Progress, Score, image_text_of, mean, quiet, samples
+from .benchmark import Benchmark, Score, Setup, image_text_of, mean, samples, score
 from .templates import Templates, embed_classes
 
 _FEW = 10  # with fewer classes top-5 says little
@@ -46,15 +46,16 @@ class ZeroShotClassification(Benchmark):
     def lacks(self, source: Source) -> str:
         return "" if source.classes else "class names"
 
-    def measure(self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet) -> list[Score]:
+    def measure(self, model: Mapping[str, Capability], source: Source, setup: Setup = Setup()) -> list[Score]:
         image_text = image_text_of(model, self._task)
         if image_text is None:
             return []
-        words = embed_classes(image_text, source.classes, templates=self._templates)  # [K, D]
+        words = embed_classes(image_text, source.classes, templates=self._templates, store=setup.store)
         ranks: list[int] = []
-        for some in _batches(samples(source, limit=self._limit, progress=progress), self._batch):
+        for some in _batches(samples(source, limit=self._limit, progress=setup.progress), self._batch):
             truth = [int(sample.labels[0]) for sample in some if sample.labels is not None]
-            similarity = image_text.encode_image([sample.image for sample in some], size=self._size) @ words.T  # [B, K]
+            pictures = image_text.encode_image([sample.image for sample in some], size=self._size)
+            similarity = pictures @ words.to(pictures.device).T  # [B, K]
             order = similarity.argsort(dim=1, descending=True, stable=True).tolist()
             ranks += [row.index(label) for row, label in zip(order, truth, strict=True)]
         if not ranks:
@@ -64,7 +65,7 @@ class ZeroShotClassification(Benchmark):
 
     def _score(self, ranks: np.ndarray, depth: int) -> Score:
         hits = (ranks < depth).astype(float)
-        return Score(metric=f"top{depth}", task=self._task, values=hits, reduce=mean, n=len(hits))
+        return score(metric=f"top{depth}", task=self._task, values=hits, reduce=mean, n=len(hits))
 
 
 def _batches(pictures: Iterator[Sample], size: int) -> Iterator[list[Sample]]:

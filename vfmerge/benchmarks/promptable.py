@@ -15,7 +15,7 @@ from vfmerge import capability, random
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
-from .benchmark import Benchmark, Progress, Score, promptable_of, quiet, ratio, samples
+from .benchmark import Benchmark, Score, Setup, promptable_of, ratio, samples, score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,13 +48,16 @@ class Promptable(Benchmark):
         return "" if source.has_masks else "masks"
 
     def measure(
-        self, model: Mapping[str, capability.Capability], source: Source, *, progress: Progress = quiet
+        self,
+        model: Mapping[str, capability.Capability],
+        source: Source,
+        setup: Setup = Setup(),
     ) -> list[Score]:
         promptable = promptable_of(model, self._task)
         if promptable is None:
             return []
         boxes, points = [], []
-        for sample in samples(source, limit=self._limit, progress=progress):
+        for sample in samples(source, limit=self._limit, progress=setup.progress):
             truth = self._truth(sample)
             if len(truth):
                 image = promptable.set_image(sample.image)
@@ -93,7 +96,7 @@ class Promptable(Benchmark):
 
     def _score(self, metric: str, totals: list[tuple[float, int]]) -> Score:
         values = np.array(totals, dtype=float)
-        return Score(metric=metric, task=self._task, values=values, reduce=ratio, n=int(values[:, 1].sum()))
+        return score(metric=metric, task=self._task, values=values, reduce=ratio, n=int(values[:, 1].sum()))
 
 
 def tight_boxes(masks: np.ndarray) -> np.ndarray:

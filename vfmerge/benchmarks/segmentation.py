@@ -14,8 +14,9 @@ from pydantic import Field
 from vfmerge.capability import Capability, ImageText, Promptable
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
+from vfmerge.store import Store
 
-from .benchmark import Benchmark, Progress, Score, image_text_of, promptable_of, quiet, samples
+from .benchmark import Benchmark, Score, Setup, image_text_of, promptable_of, samples, score
 from .cells import Background, Cells
 from .templates import Templates, embed_classes
 from .two_heads import TwoHeads
@@ -74,17 +75,17 @@ class ZeroShotSegmentation(Benchmark):
         missing = [] if source.has_masks else ["masks"]
         return " and ".join(missing if source.classes else [*missing, "class names"])
 
-    def measure(self, model: Mapping[str, Capability], source: Source, *, progress: Progress = quiet) -> list[Score]:
+    def measure(self, model: Mapping[str, Capability], source: Source, setup: Setup = Setup()) -> list[Score]:
         image_text = image_text_of(model, self._image_text)
         promptable = promptable_of(model, self._promptable)
         if image_text is None:
             return []
-        head, two_heads = self.heads(image_text, promptable, source.classes)
+        head, two_heads = self.heads(image_text, promptable, source.classes, store=setup.store)
         ignored = len(source.classes) if self._background == "ignore" else None
         counts: dict[str, list[np.ndarray]] = {"miou_head": []}
         if two_heads:
             counts["miou_two_heads"] = []
-        for sample in samples(source, limit=self._limit, progress=progress):
+        for sample in samples(source, limit=self._limit, progress=setup.progress):
             if sample.masks is None or sample.labels is None:
                 continue
             truth = label_map(sample, background=len(source.classes))
@@ -98,11 +99,11 @@ class ZeroShotSegmentation(Benchmark):
         return [self._score(metric, rows) for metric, rows in counts.items()]
 
     def heads(
-        self, image_text: ImageText, promptable: Promptable | None, classes: Sequence[str]
+        self, image_text: ImageText, promptable: Promptable | None, classes: Sequence[str], *, store: Store
     ) -> tuple[Cells, TwoHeads | None]:
         """What labels pictures: by cells alone, and by cells that prompt masks where there is something to prompt."""
         called = [self._background_prompt] if self._background == "prompt" else []
-        words = embed_classes(image_text, [*classes, *called], templates=self._templates)
+        words = embed_classes(image_text, [*classes, *called], templates=self._templates, store=store)
         cells, coarse = (
             Cells(
                 image_text,
@@ -127,7 +128,7 @@ class ZeroShotSegmentation(Benchmark):
         return cells, decoded
 
     def _score(self, metric: str, rows: list[np.ndarray]) -> Score:
-        return Score(
+        return score(
             metric=metric,
             task=self._image_text,
             values=np.stack(rows),

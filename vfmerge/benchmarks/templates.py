@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from vfmerge.capability import ImageText
+from vfmerge.store import Store, key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,16 +105,29 @@ _TEXTS: dict[Templates, tuple[str, ...]] = {"openai": OPENAI, "plain": PLAIN}
 _AT_ONCE = 1024  # texts encoded in one call
 
 
-def embed_classes(model: ImageText, classes: Sequence[str], *, templates: Templates) -> Tensor:
-    """Unit embeddings of classes [K, D]: each the mean of its T unit text embeddings, made unit again."""
+def embed_classes(model: ImageText, classes: Sequence[str], *, templates: Templates, store: Store) -> Tensor:
+    """Unit embeddings of classes [K, D] on the CPU: each the mean of its T unit text embeddings, made unit again.
+
+    store: where they are remembered by text tower, classes and templates; models that share a tower share them.
+    """
+    import torch
+
+    sentences = _TEXTS[templates]
+    if not store.remembers:
+        return _embed(model, classes, sentences)
+    known = key("texts", model.text_key(), list(classes), list(sentences))
+    kept = store.recall(known, lambda: {"words": _embed(model, classes, sentences).numpy()})
+    return torch.from_numpy(kept["words"])
+
+
+def _embed(model: ImageText, classes: Sequence[str], sentences: Sequence[str]) -> Tensor:
     import torch
     import torch.nn.functional as F
 
-    sentences = _TEXTS[templates]
     step = max(_AT_ONCE // len(sentences), 1)
     means = []
     for start in range(0, len(classes), step):
         some = classes[start : start + step]
         texts = [sentence.format(name) for name in some for sentence in sentences]
         means.append(model.encode_text(texts).view(len(some), len(sentences), -1).mean(1))
-    return F.normalize(torch.cat(means), dim=-1)
+    return F.normalize(torch.cat(means).float(), dim=-1).cpu()

@@ -78,7 +78,7 @@ class Coco(Source):
         except BadSample as error:
             raise BadSample(f"{name}: {error}") from error
         labels = np.array(known.labels, dtype=np.int64)[kept]
-        return Sample(image=image, name=name, masks=masks, labels=labels, text=known.text)
+        return Sample(image=image, name=name, masks=masks, labels=labels, captions=(known.text,) if known.text else ())
 
     def digest(self) -> str:
         files = [known.file for known in self._pictures]

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+
+BACKGROUND, VOID = -1, -2
+"""In a map of pixels: of none of the classes, and not to be judged."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,14 +23,24 @@ class Sample:
     image: uint8 [H, W, 3], RGB. name: unique in its source, for messages.
     masks: bool [N, H, W], none where the source has no masks; N may be 0 or more.
     labels: class numbers into the source's `classes`: int64 [N] for the masks, or [1] for the whole picture, or none.
-    text: a caption, or none.
+    pixels: int64 [H, W], the class number of every pixel, BACKGROUND or VOID; none where the source has no such map.
+    captions: sentences about the picture, of equal standing. group: which of the source's `groups` it is of, or none.
+    key: its id in the source's `annotations` file, or none.
     """
 
     image: np.ndarray
     name: str
     masks: np.ndarray | None = None
     labels: np.ndarray | None = None
-    text: str | None = None
+    pixels: np.ndarray | None = None
+    captions: tuple[str, ...] = ()
+    group: str | None = None
+    key: int | str | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The first caption, or none."""
+        return self.captions[0] if self.captions else None
 
 
 class Source(abc.ABC):
@@ -36,8 +50,14 @@ class Source(abc.ABC):
     """
 
     has_masks: bool = False
+    has_pixels: bool = False
+    has_captions: bool = False
     classes: tuple[str, ...] = ()
-    """Names of the classes that labels count, if the source has labels."""
+    """Names of the classes that labels and pixels count, if the source has any."""
+    groups: tuple[str, ...] = ()
+    """Names of the groups that its pictures are of, if they are of groups."""
+    annotations: Path | None = None
+    """The file of COCO's or LVIS's format that the masks are from, for tools that score against such a file."""
 
     @abc.abstractmethod
     def __len__(self) -> int: ...

@@ -50,7 +50,7 @@ class WebDataset(Source):
         image = picture.decode(shard.read(row, kind, name=name), name=name)
         text = _caption(shard.read(row, "txt", name=name), name=name) if "txt" in members else None
         labels = self._labels(shard.read(row, "cls", name=name), name=name) if "cls" in members else None
-        return Sample(image=image, name=name, labels=labels, text=text)
+        return Sample(image=image, name=name, labels=labels, captions=(text,) if text else ())
 
     def digest(self) -> str:
         return paths.digest(["webdataset", len(self), *self.classes, *self._shards.contents()])

@@ -25,6 +25,7 @@ class Shapes(Source):
     """
 
     classes = SHAPES
+    has_captions = True
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Shapes(Source):
             name=name,
             masks=drawn.masks if self.has_masks else None,
             labels=numbers if self.has_masks or self._layout == "single" else None,
-            text=drawn.caption,
+            captions=(drawn.caption,),
         )
 
     def digest(self) -> str:

@@ -20,6 +20,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
+from vfmerge import weights
 from vfmerge.capability import ImageText
 from vfmerge.errors import InputError, one_line
 
@@ -45,6 +46,10 @@ class Embedder(ImageText):
         self._config = config
         self._folder = folder
 
+    @property
+    def network(self) -> Network:
+        return self._network
+
     @torch.no_grad()
     def encode_image(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
         images = self._load(pictures, size=size, resize_mode=self._config.preprocess_cfg.resize_mode)
@@ -61,6 +66,9 @@ class Embedder(ImageText):
         tokens = tokenizer(list(texts)).to(self._device)
         embed = _embed_short if self._config.truncates else _embed_whole
         return F.normalize(embed(self._head.text, tokens).float(), dim=-1)
+
+    def text_key(self) -> str:
+        return weights.fingerprint(self._head.text, json.dumps(self._config.model_cfg.text_cfg))
 
     @property
     def _device(self) -> torch.device:

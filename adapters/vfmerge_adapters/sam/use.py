@@ -35,6 +35,10 @@ class Segmenter(Promptable):
         self._network = network
         self._size = size
 
+    @property
+    def network(self) -> Network:
+        return self._network
+
     @torch.no_grad()
     def set_image(self, picture: np.ndarray) -> SegmenterImage:
         small = ResizeLongestSide(self._size).apply_image(picture)
