@@ -201,6 +201,7 @@ def test_webdataset_reads_picture_caption_and_label(tmp_path):
     assert one.name == "x.tar/b"
     assert one.image.shape == (20, 30, 3)
     assert one.text == "a caption"
+    assert source.has_captions
     assert one.labels.tolist() == [1]
     assert source.read(1).labels.tolist() == [0]
     assert source.classes == ("cat", "dog")
@@ -209,7 +210,9 @@ def test_webdataset_reads_picture_caption_and_label(tmp_path):
 def test_webdataset_without_caption_or_label(tmp_path):
     """Both are optional."""
     put_tar(tmp_path / "x.tar", {"a.jpg": jpeg()})
-    one = WebDataset(path=str(tmp_path / "x.tar")).read(0)
+    source = WebDataset(path=str(tmp_path / "x.tar"))
+    assert not source.has_captions
+    one = source.read(0)
     assert one.text is None
     assert one.labels is None
 
@@ -360,10 +363,12 @@ def test_coco_bad_annotations_are_counted(tmp_path, change, reason):
     ("change", "match"),
     [
         ({"images": []}, "no images"),
-        ({"images": [{"id": 5, "file_name": "five.jpg"}]}, r"images\[0\]: needs id"),
+        ({"images": [{"file_name": "five.jpg"}]}, r"images\[0\]: needs id"),
+        ({"images": [{"id": 5}]}, r"images\[0\]: needs id"),
+        ({"images": [{"id": 5, "file_name": "five.jpg"}]}, r"images\[0\]: needs height"),
         ({"images": [{"id": 5, "file_name": "../five.jpg", "height": 20, "width": 30}]}, r"images\[0\]: needs id"),
         ({"images": [{"id": 5, "file_name": "/etc/x.jpg", "height": 20, "width": 30}]}, r"images\[0\]: needs id"),
-        ({"images": [{"id": 5, "file_name": "x.jpg", "height": 100_000, "width": 30}]}, r"images\[0\]: needs id"),
+        ({"images": [{"id": 5, "file_name": "x.jpg", "height": 100_000, "width": 30}]}, r"images\[0\]: needs height"),
         ({"images": coco()["images"][:1] * 2}, r"images\[1\]: id '5' comes twice"),
         ({"images": 3}, "has no lists `images`"),
         ({"categories": []}, "no list `categories`"),

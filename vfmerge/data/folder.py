@@ -1,4 +1,4 @@
-"""A folder of pictures, and, if wanted, one class a sub-folder as in ImageNet."""
+"""A folder of pictures, and, if wanted, one class a sub-folder as in ImageNet, and groups from a table beside it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from vfmerge.data import groups as tables
 from vfmerge.data import paths, picture
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
@@ -15,11 +16,21 @@ class Folder(Source):
     """All pictures below a folder, in the order of their names.
 
     path: the folder. labels: the folders directly below it are classes, numbered in the order of their names.
-    classnames: a file with a readable name for each class, one a line, in that order. limit: only the first so many.
+    classnames: a file with a readable name for each class, one a line, in that order.
+    groups: a CSV file with a header and a row a picture, such as metadata.csv of WILDS, one of whose columns has the
+    pictures' paths relative to `path`. group: the name of the column that says which group a picture is of.
+    limit: only the first so many.
     """
 
     def __init__(
-        self, *, path: str, labels: bool = False, classnames: str | None = None, limit: int | None = None
+        self,
+        *,
+        path: str,
+        labels: bool = False,
+        classnames: str | None = None,
+        groups: str | None = None,
+        group: str | None = None,
+        limit: int | None = None,
     ) -> None:
         self._root = paths.folder(path, option="path")
         found = paths.walk(self._root, extensions=picture.EXTENSIONS)
@@ -30,6 +41,12 @@ class Folder(Source):
         if labels:
             self._numbers = self._number_classes()
             self.classes = self._name_classes(classnames)
+        if (groups is None) != (group is None):
+            raise InputError("groups: a table needs `group`, the name of its column, and `group` a table; give both")
+        self._groups: list[str] = []
+        if groups is not None and group is not None:
+            self._groups = tables.read(groups, column=group, files=self._files)
+            self.groups = tuple(sorted(set(self._groups)))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -39,10 +56,10 @@ class Folder(Source):
         name = paths.printable(file)
         image = picture.decode(paths.read(self._root / file, name=name), name=name)
         labels = np.array([self._numbers[_class(file)]], dtype=np.int64) if self._numbers else None
-        return Sample(image=image, name=name, labels=labels)
+        return Sample(image=image, name=name, labels=labels, group=self._groups[index] if self._groups else None)
 
     def digest(self) -> str:
-        return paths.digest(["folder", *self.classes, *paths.sizes(self._root, self._files)])
+        return paths.digest(["folder", *self.classes, *paths.sizes(self._root, self._files), *self._groups])
 
     def _number_classes(self) -> dict[str, int]:
         """Every visible folder is a class, even without pictures, so that numbers do not depend on the split."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from vfmerge.errors import BadSample, InputError
 
 MAX_BYTES = 512 << 20  # a file or tar member larger than this is no picture; BMP of 100 megapixels has 300 MB
+_PROBED = 100  # files looked for at opening, to notice a wrong folder
 
 Item = TypeVar("Item")
 
@@ -48,6 +50,34 @@ def file(path: str, *, option: str) -> Path:
     if not found.is_file():
         raise InputError(f"{option}: {shown(found)!r} is not a file; give the path of a file")
     return found
+
+
+def below(root: Path, name: str, *, option: str) -> Path:
+    """The folder `name` below the folder that an option names. Raises InputError if there is none."""
+    if not (root / name).is_dir():
+        raise InputError(f"{option}: {shown(root)!r} holds no folder {shown(name)!r}; give the folder that holds it")
+    return root / name
+
+
+def inside(name: str) -> bool:
+    """Whether a path from a file is one of a file system, relative, and leads to nothing outside its folder."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and no path
+        return False
+    path = PurePosixPath(name)
+    return bool(path.name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def lying(root: Path, names: Sequence[str]) -> str:
+    """The first of the names that is a file below `root`, else the last, so that reading it says what is missing."""
+    return next((name for name in names[:-1] if os.path.isfile(root / name)), names[-1])
+
+
+def require_some(root: Path, names: Sequence[str], *, option: str) -> None:
+    """Raise InputError if none of the first files is below `root`, which is then the wrong folder."""
+    if not any(os.path.isfile(root / name) for name in names[:_PROBED]):
+        raise InputError(f"{option}: {shown(root)!r} holds no {shown(names[0])!r} nor the next; give their folder")
 
 
 def walk(root: Path, *, extensions: Sequence[str]) -> list[str]:
@@ -106,6 +136,34 @@ def read_whole(path: Path) -> bytes:
         raise InputError(f"{shown(path)}: cannot be read: {error.strerror}; check permissions") from error
 
 
+def text(path: Path) -> str:
+    """A file of UTF-8 text that describes a data set, without a byte-order mark. Raises InputError."""
+    return decoded(read_whole(path), where=shown(path))
+
+
+def decoded(data: bytes, *, where: str) -> str:
+    """UTF-8 text without a byte-order mark. Raises InputError."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: is not UTF-8 text: {error.reason}; save it as UTF-8") from error
+
+
+def parsed(data: bytes, *, where: str) -> object:
+    """What JSON says. where: what an error begins with, the option and the file. Raises InputError."""
+    try:
+        value: object = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = printable(str(error))[:100]
+        raise InputError(f"{where} is not JSON: {reason}; get the file again") from error
+    return value
+
+
+def sentence(text: str) -> str:
+    """A caption on one line, with single spaces, as text that can be encoded: JSON can hold half a surrogate pair."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
 def class_name(text: object, *, where: str) -> str:
     """A class name from a file, stripped. Raises InputError if it is no text, empty, or holds control characters."""
     if not isinstance(text, str) or not text.strip():
@@ -118,10 +176,7 @@ def class_name(text: object, *, where: str) -> str:
 def class_names(path: str, *, option: str) -> tuple[str, ...]:
     """The lines of a file of class names, in label order."""
     found = file(path, option=option)
-    try:
-        lines = read_whole(found).decode("utf-8-sig").rstrip().split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{shown(found)}: is not UTF-8 text: {error.reason}; save it as UTF-8") from error
+    lines = text(found).rstrip().split("\n")
     return tuple(class_name(line, where=f"{shown(found)}:{n}") for n, line in enumerate(lines, start=1))
 
 

@@ -4,13 +4,17 @@ The policy: JPEG, PNG, WebP, BMP and GIF; of animations the first frame; sides o
 million pixels; 16-bit grey keeps its upper eight bits; transparency is laid on white; CMYK is converted; a file that
 ends early is refused, never filled up.
 
+PNGs whose pixels are numbers of classes or segments are no pictures: theirs are given as stored, or not at all.
+
 Axis letters: H x W pixels.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -35,6 +39,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ON_ITS_SIDE = (5, 6, 7, 8)
+_NUMBERS = {(8, 0), (16, 0), (1, 3), (2, 3), (4, 3), (8, 3)}  # bits and colour type of a PNG: grey, or a palette
+_COLOURS = {(8, 2)}
 _CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK")
 
 
@@ -53,23 +59,51 @@ def decode(
     Raises BadSample and nothing else.
     """
     assert annotated is None or at_least is None
+    with _opened(data, formats=FORMATS, called="JPEG, PNG, WebP, BMP or GIF", name=name) as image:
+        if at_least is not None:
+            image.draft(None, (at_least, at_least))
+        image.load()
+        orientation = _orientation(image, annotated=annotated, name=name)
+        upright = _rgb(image, name=name)
+        if orientation in _UPRIGHT:
+            upright = upright.transpose(_UPRIGHT[orientation])
+        return np.array(upright)
+
+
+def decode_numbers(data: bytes, *, name: str, colours: bool = False) -> np.ndarray:
+    """Decode a PNG that numbers pixels, to the stored values: uint8 or uint16 [H, W], of a palette the indices.
+
+    colours: the numbers are spread over red, green and blue: uint8 [H, W, 3].
+    Grey of fewer than eight bits is refused, because readers differ in whether they stretch its values to eight.
+
+    Raises BadSample and nothing else.
+    """
+    with _opened(data, formats=("PNG",), called="PNG", name=name) as image:
+        bits, kind = data[24:26] if data[12:16] == b"IHDR" else (0, 0)  # the header's place in every valid PNG
+        if (bits, kind) not in (_COLOURS if colours else _NUMBERS):
+            wanted = "8-bit RGB" if colours else "8 or 16 bits of grey, or a palette"
+            raise BadSample(f"{name}: its PNG stores {bits} bits of {_colour_type(kind)}; save it with {wanted}")
+        image.load()
+        return np.array(image)
+
+
+def _colour_type(kind: int) -> str:
+    return {0: "grey", 2: "RGB", 3: "a palette", 4: "grey with transparency", 6: "RGBA"}.get(kind, "no known kind")
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, *, formats: tuple[str, ...], called: str, name: str) -> Iterator[Image.Image]:
+    """A picture of a size that is read, not yet decoded. Whatever is raised inside becomes a BadSample."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd EXIF, which harms nothing, and of large pictures: see _check_size
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=formats) as image:
                 _check_size(image, name=name)
-                if at_least is not None:
-                    image.draft(None, (at_least, at_least))
-                image.load()
-                orientation = _orientation(image, annotated=annotated, name=name)
-                upright = _rgb(image, name=name)
-                if orientation in _UPRIGHT:
-                    upright = upright.transpose(_UPRIGHT[orientation])
-                return np.array(upright)
+                yield image
         except BadSample:
             raise
         except UnidentifiedImageError as error:
-            raise BadSample(f"{name}: is no JPEG, PNG, WebP, BMP or GIF file, or its beginning is damaged") from error
+            raise BadSample(f"{name}: is no {called} file, or its beginning is damaged") from error
         except Exception as error:  # damaged files raise half of the built-in exceptions from inside the decoders
             reason = printable(f"{type(error).__name__}: {error}")[:120]
             raise BadSample(f"{name}: cannot be decoded: {reason}") from error

@@ -35,6 +35,8 @@ class WebDataset(Source):
         root = Path(os.path.commonpath([file.parent for file in files]))
         self._shards = Shards(files, root=root, extensions=(*_PICTURES, "txt", "cls"))
         self._indices = paths.first(range(len(self._shards)), limit, where=f"path: no samples in {paths.shown(path)!r}")
+        shard, row, _ = self._shards.locate(0)
+        self.has_captions = "txt" in shard.members(row)
         if classnames is not None:
             self.classes = paths.class_names(classnames, option="classnames")
 

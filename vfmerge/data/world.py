@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from vfmerge.data import paths
-from vfmerge.data.shapes import SHAPES, scene
+from vfmerge.data.shapes import COLOURS, SHAPES, scene
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
@@ -21,7 +21,8 @@ class Shapes(Source):
 
     layout: one shape a picture, several, or mixed with pictures of none. split: a word; other words give other scenes.
     count: how many pictures. size: their side in pixels. masks: give a mask and a label for each shape; without, a
-    picture of layout `single` has one label. seed: another seed gives other scenes.
+    picture of layout `single` has one label. groups: pictures of layout `single` are grouped by the shape's colour.
+    seed: another seed gives other scenes.
     """
 
     classes = SHAPES
@@ -35,6 +36,7 @@ class Shapes(Source):
         count: int = 4096,
         size: int = 96,
         masks: bool = True,
+        groups: bool = False,
         seed: int = 0,
     ) -> None:
         if layout not in ("single", "several", "mixed"):
@@ -45,7 +47,12 @@ class Shapes(Source):
             raise InputError(f"count: {count} is too small; give at least 1")
         if size not in SIDES:
             raise InputError(f"size: {size} is out of range; give {SIDES.start} to {SIDES.stop - 1} pixels")
+        if groups and layout != "single":
+            raise InputError(
+                f"groups: a picture of layout {layout} has shapes of several colours; set layout to single"
+            )
         self.has_masks = masks
+        self.groups = tuple(sorted(COLOURS)) if groups else ()
         self._layout, self._split, self._count, self._size, self._seed = layout, split, count, size, seed
 
     def __len__(self) -> int:
@@ -61,8 +68,9 @@ class Shapes(Source):
             masks=drawn.masks if self.has_masks else None,
             labels=numbers if self.has_masks or self._layout == "single" else None,
             captions=(drawn.caption,),
+            group=drawn.shapes[0].colour if self.groups else None,
         )
 
     def digest(self) -> str:
         options = [self._layout, self._split, self._count, self._size, self.has_masks, self._seed]
-        return paths.digest(["shapes", json.dumps(options)])
+        return paths.digest(["shapes", json.dumps(options), *self.groups])
