@@ -22,6 +22,7 @@ _COMMANDS = {  # name: the one line that --help says; the code is vfmerge.comman
     "run": "Merge models as a recipe says, or go on where the run was.",
     "check": "Check a recipe, its data and its parameters; train nothing.",
     "eval": "Measure a run or a merged model against its parents.",
+    "compare": "Set several runs side by side.",
     "ls": "List adapters, recipes, benchmarks and kinds of data.",
     "cp": "Copy a built-in recipe, to edit it.",
 }
