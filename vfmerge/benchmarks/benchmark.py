@@ -108,6 +108,9 @@ class Benchmark(abc.ABC):
     together: bool = False
     """Whether all parents are measured at once, as what a person would have to run without the merged model."""
 
+    controlled: bool = True
+    """Whether controls are measured by it too: not where that would cost much and say little."""
+
     @abc.abstractmethod
     def tasks(self) -> dict[str, str] | None:
         """Which parent fills each role, by the name of the capability: `{"image_text": "clip"}`; none: any parent."""
@@ -115,6 +118,10 @@ class Benchmark(abc.ABC):
     @abc.abstractmethod
     def lacks(self, source: Source) -> str:
         """What a data set must have and this one has not, in a few words; empty if it fits. Reads no picture."""
+
+    def digest(self) -> str:
+        """A hash of the files that its options name, so that remembered scores are of them; empty without files."""
+        return ""
 
     @abc.abstractmethod
     def measure(self, model: Mapping[str, Capability], source: Source, setup: Setup = Setup()) -> list[Score]:

@@ -5,7 +5,7 @@ Axis letters: H x W pixels, h x w cells, K classes with the background if it is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from vfmerge.capability import ImageText
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 Background = Literal["prompt", "ignore", "threshold"]
 """What a pixel of no class is: one more class that has a prompt; not judged; a pixel that is sure of no class."""
+
+
+class Labeller(Protocol):
+    """Whatever gives every pixel of a picture a class."""
+
+    def label(self, picture: np.ndarray, *, name: str) -> np.ndarray:
+        """The class of each pixel: int64 [H, W] in 0..classes. name: the picture's, which draws depend on."""
 
 
 class Cells:
@@ -47,8 +54,8 @@ class Cells:
         cells = self._image_text.encode_cells([picture], size=self._size)[0]  # [D, h, w]
         return self._scale * torch.einsum("kd,dhw->khw", self._words.to(cells.device), cells)
 
-    def label(self, picture: np.ndarray) -> np.ndarray:
-        """The class of each pixel: int64 [H, W] in 0..classes."""
+    def label(self, picture: np.ndarray, *, name: str) -> np.ndarray:
+        """The class of each pixel: int64 [H, W] in 0..classes. Nothing is drawn, so the name has no say."""
         height, width = picture.shape[:2]
         return self.spread(self.logits(picture), (height, width)).cpu().numpy()
 

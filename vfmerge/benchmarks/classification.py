@@ -6,7 +6,7 @@ Axis letters: B pictures, K classes, D embedding width.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -14,9 +14,10 @@ from pydantic import Field
 
 from vfmerge.capability import Capability, ImageText
 from vfmerge.data.source import Sample, Source
-from vfmerge.errors import InputError
+from vfmerge.errors import InputError, one_line
 
 from .benchmark import Benchmark, Score, Setup, image_text_of, mean, samples, score
+from .predictions import Predictions
 from .templates import Templates, embed_classes
 
 _FEW = 10  # with fewer classes top-5 says little
@@ -25,8 +26,12 @@ _FEW = 10  # with fewer classes top-5 says little
 class ZeroShotClassification(Benchmark):
     """Zero-shot classification: top1, and top5 where there are ten classes or more.
 
+    Where the data has groups, also top1 of each group, and of the worst: `top1 group=NAME`, `top1 worst_group` (Sagawa
+    et al., arXiv 1911.08731). A picture of no group counts in neither.
+
     image_text: the parent that embeds pictures and texts. size: its input side in pixels; none is its own default.
-    templates: the 80 of OpenAI, or one plain sentence. limit: at most so many pictures. batch: pictures at once.
+    templates: the 80 of OpenAI, one plain sentence, or a list of sentences with {} where the name goes.
+    limit: at most so many pictures. batch: pictures at once.
     """
 
     def __init__(
@@ -51,25 +56,63 @@ class ZeroShotClassification(Benchmark):
         if image_text is None:
             return []
         words = embed_classes(image_text, source.classes, templates=self._templates, store=setup.store)
+        setup.predictions.whole("classes.json", list(source.classes))
         ranks: list[int] = []
+        groups: list[str | None] = []
         for some in _batches(samples(source, limit=self._limit, progress=setup.progress), self._batch):
-            truth = [int(sample.labels[0]) for sample in some if sample.labels is not None]
             pictures = image_text.encode_image([sample.image for sample in some], size=self._size)
             similarity = pictures @ words.to(pictures.device).T  # [B, K]
             order = similarity.argsort(dim=1, descending=True, stable=True).tolist()
-            ranks += [row.index(label) for row, label in zip(order, truth, strict=True)]
+            for sample, ranked in zip(some, order, strict=True):
+                label = _label(sample)
+                ranks.append(ranked.index(label))
+                groups.append(sample.group)
+                _write(setup.predictions, sample, label=label, ranked=ranked)
         if not ranks:
             raise InputError(f"no picture with a label among {len(source)}; give data that has labels")
         depths = (1, 5) if len(source.classes) >= _FEW else (1,)
-        return [self._score(np.array(ranks), depth) for depth in depths]
+        overall = [self._score(np.array(ranks), depth) for depth in depths]
+        return overall + self._by_group(np.equal(ranks, 0).astype(float), groups, source.groups)
 
     def _score(self, ranks: np.ndarray, depth: int) -> Score:
         hits = (ranks < depth).astype(float)
         return score(metric=f"top{depth}", task=self._task, values=hits, reduce=mean, n=len(hits))
 
+    def _by_group(self, hits: np.ndarray, groups: Sequence[str | None], names: Sequence[str]) -> list[Score]:
+        """The worst group's accuracy, then each group's, of the groups that have a picture. hits: [pictures]."""
+        numbers = np.array([names.index(group) if group in names else -1 for group in groups])
+        both = np.stack([hits, numbers], axis=1)[numbers >= 0]
+        if not len(both):
+            return []
+        scores = [score(metric="top1 worst_group", task=self._task, values=both, reduce=worst, n=len(both))]
+        for number in np.unique(both[:, 1]).astype(int):
+            metric, of = f"top1 group={one_line(names[number])}", hits[numbers == number]
+            scores.append(score(metric=metric, task=self._task, values=of, reduce=mean, n=len(of)))
+        return scores
+
+
+def worst(values: np.ndarray) -> float:
+    """The least mean of any group: values [n, 2] are a number and the group that it is of."""
+    group = values[:, 1].astype(int)
+    count = np.bincount(group)
+    total = np.bincount(group, weights=values[:, 0])
+    return float((total[count > 0] / count[count > 0]).min())
+
 
 def _batches(pictures: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
-    """Pictures that have a label, so many at a time; the first label of a picture is its class."""
+    """Pictures that have a label, so many at a time."""
     labelled = (sample for sample in pictures if sample.labels is not None and len(sample.labels))
     while some := list(itertools.islice(labelled, size)):
         yield some
+
+
+def _label(sample: Sample) -> int:
+    """The first label of a picture is its class."""
+    assert sample.labels is not None
+    return int(sample.labels[0])
+
+
+def _write(predictions: Predictions, sample: Sample, *, label: int, ranked: Sequence[int]) -> None:
+    """A line for a picture: its name, its class's number, and the five numbers thought likeliest, likeliest first."""
+    group = {} if sample.group is None else {"group": sample.group}
+    predictions.line("predictions.jsonl", {"name": sample.name, "label": label, "ranked": ranked[:5], **group})

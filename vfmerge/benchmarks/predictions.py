@@ -19,6 +19,15 @@ class Predictions:
         self._folder = folder
         self._begun: set[Path] = set()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is written: what is made for no other purpose need not be made."""
+        return self._folder is not None
+
+    def within(self, name: str) -> Predictions:
+        """A folder in this one, for a benchmark that answers the same questions several times."""
+        return Predictions(self._folder and self._folder / name)
+
     def line(self, file: str, record: Mapping[str, Any]) -> None:
         """Add a line to `file` (JSON lines)."""
         if path := self._place(file):
@@ -32,13 +41,15 @@ class Predictions:
             path.write_text(json.dumps(content, allow_nan=False) + "\n")
 
     def labels(self, folder: str, name: str, numbers: np.ndarray) -> None:
-        """Write a map of class numbers [H, W], each in 0..255, as a grey PNG in `folder`, called after the picture."""
+        """Write a map of class numbers [H, W] as a grey PNG in `folder`, called after the picture.
+
+        It has 8 bits and what is not judged is 255; where there is a number of 255 or more, 16 bits and 65535.
+        """
         from PIL import Image
 
         if path := self._place(f"{folder}/{file_name(name)}.png"):
-            assert numbers.min() >= 0
-            assert numbers.max() <= 255
-            Image.fromarray(numbers.astype(np.uint8)).save(path)
+            kind = np.uint8 if numbers.max() < 255 else np.uint16
+            Image.fromarray(np.where(numbers < 0, np.iinfo(kind).max, numbers).astype(kind)).save(path)
 
     def _place(self, file: str) -> Path | None:
         if self._folder is None:
@@ -46,6 +57,15 @@ class Predictions:
         path = self._folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def run_lengths(masks: np.ndarray) -> list[dict[str, Any]]:
+    """Bool masks [N, H, W] as COCO's compressed run lengths, `{"size": [H, W], "counts": text}`, fit for JSON."""
+    from pycocotools import mask as coco_mask
+
+    columns = np.ascontiguousarray(masks.transpose(0, 2, 1)).view(np.uint8)  # runs go down the columns
+    drawn = coco_mask.encode(columns.transpose(2, 1, 0))
+    return [{"size": list(each["size"]), "counts": each["counts"].decode()} for each in drawn]
 
 
 def file_name(name: str) -> str:

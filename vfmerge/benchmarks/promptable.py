@@ -16,6 +16,7 @@ from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
 from .benchmark import Benchmark, Score, Setup, promptable_of, ratio, samples, score
+from .predictions import Predictions, run_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,13 +57,20 @@ class Promptable(Benchmark):
         promptable = promptable_of(model, self._task)
         if promptable is None:
             return []
-        boxes, points = [], []
+        boxes: list[tuple[float, int]] = []
+        points: list[tuple[float, int]] = []
         for sample in samples(source, limit=self._limit, progress=setup.progress):
             truth = self._truth(sample)
             if len(truth):
                 image = promptable.set_image(sample.image)
-                boxes.append(_total(self._from_boxes(image, truth), truth))
-                points.append(_total(self._from_points(image, truth, sample.name), truth))
+                tight, inside = tight_boxes(truth), self._points_in(truth, sample.name)
+                for file, prompts, answer, totals in (
+                    ("boxes.jsonl", tight, _from_boxes(image, tight), boxes),
+                    ("points.jsonl", inside, _from_points(image, inside), points),
+                ):
+                    ious = _ious(answer, truth)
+                    totals.append((float(ious.sum()), len(ious)))
+                    _write(setup.predictions, file, sample.name, prompts=prompts, ious=ious, answer=answer, truth=truth)
         if not boxes:
             raise InputError(f"no picture with a mask among {len(source)}; give data that has masks")
         return [self._score("box_miou", boxes), self._score("point_miou", points)]
@@ -73,20 +81,9 @@ class Promptable(Benchmark):
             return np.zeros((0, *sample.image.shape[:2]), dtype=bool)
         return sample.masks[sample.masks.any(axis=(1, 2))][: self._masks]
 
-    def _from_boxes(self, image: capability.PromptableImage, truth: np.ndarray) -> Tensor:
-        import torch
-
-        logits, _ = image.predict(boxes=torch.from_numpy(tight_boxes(truth)))
-        return logits[:, 0] > 0
-
-    def _from_points(self, image: capability.PromptableImage, truth: np.ndarray, name: str) -> Tensor:
-        import torch
-
-        places = np.stack([self._draw(mask, name, number) for number, mask in enumerate(truth)])  # [N, P, 2]
-        labels = torch.ones(places.shape[:2], dtype=torch.long)
-        logits, scores = image.predict(points=torch.from_numpy(places), labels=labels, multimask=self._points == 1)
-        best = scores.argmax(1)
-        return logits[torch.arange(len(best), device=logits.device), best] > 0
+    def _points_in(self, truth: np.ndarray, name: str) -> np.ndarray:
+        """Prompts for masks: float32 [N, P, 2], x and y."""
+        return np.stack([self._draw(mask, name, number) for number, mask in enumerate(truth)])
 
     def _draw(self, mask: np.ndarray, name: str, number: int) -> np.ndarray:
         """Pixels of a mask [P, 2] as x, y; the same for every model."""
@@ -105,10 +102,47 @@ def tight_boxes(masks: np.ndarray) -> np.ndarray:
     return np.array(boxes, dtype=np.float32).reshape(-1, 4)
 
 
-def _total(answer: Tensor, truth: np.ndarray) -> tuple[float, int]:
-    """Sum of the IoU of bool masks [N, H, W], and how many they are."""
+def _from_boxes(image: capability.PromptableImage, boxes: np.ndarray) -> Tensor:
+    """The single masks of boxes [N, 4]: bool [N, H, W]."""
+    import torch
+
+    logits, _ = image.predict(boxes=torch.from_numpy(boxes))
+    return logits[:, 0] > 0
+
+
+def _from_points(image: capability.PromptableImage, points: np.ndarray) -> Tensor:
+    """The masks of points [N, P, 2], of the three of a single point the one believed in most: bool [N, H, W]."""
+    import torch
+
+    labels = torch.ones(points.shape[:2], dtype=torch.long)
+    logits, scores = image.predict(points=torch.from_numpy(points), labels=labels, multimask=points.shape[1] == 1)
+    best = scores.argmax(1)
+    return logits[torch.arange(len(best), device=logits.device), best] > 0
+
+
+def _ious(answer: Tensor, truth: np.ndarray) -> np.ndarray:
+    """Intersection over union of bool masks [N, H, W]: float64 [N]."""
     import torch
 
     from vfmerge.losses import mask_iou
 
-    return float(mask_iou(answer, torch.from_numpy(truth).to(answer.device)).double().sum()), len(truth)
+    return mask_iou(answer, torch.from_numpy(truth).to(answer.device)).double().cpu().numpy()
+
+
+def _write(
+    predictions: Predictions,
+    file: str,
+    name: str,
+    *,
+    prompts: np.ndarray,
+    ious: np.ndarray,
+    answer: Tensor,
+    truth: np.ndarray,
+) -> None:
+    """One line for each mask of a picture: what was asked, what came, and what is true."""
+    if not predictions.wanted:
+        return
+    masks, truths = run_lengths(answer.cpu().numpy()), run_lengths(truth)
+    for number, (prompt, iou) in enumerate(zip(prompts.tolist(), ious.tolist(), strict=True)):
+        line = {"name": name, "number": number, "prompt": prompt, "iou": iou}
+        predictions.line(file, line | {"mask": masks[number], "truth": truths[number]})

@@ -6,7 +6,10 @@ Axis letters: K classes, T templates, D embedding width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from vfmerge.capability import ImageText
 from vfmerge.store import Store, key
@@ -14,8 +17,18 @@ from vfmerge.store import Store, key
 if TYPE_CHECKING:
     from torch import Tensor
 
-Templates = Literal["openai", "plain"]
-"""The 80 templates that OpenAI published for ImageNet, or one plain sentence."""
+
+def _with_place(sentence: str) -> str:
+    """A sentence with one place for the name of a class, which is written {}."""
+    if sentence.count("{}") != 1 or "{" in sentence.replace("{}", "") or "}" in sentence.replace("{}", ""):
+        remedy = "write {} once, where the name of the class goes, and no other brace"
+        raise PydanticCustomError("refused", "{problem}", {"problem": "no template", "remedy": remedy})
+    return sentence
+
+
+Sentence = Annotated[str, AfterValidator(_with_place)]
+Templates = Literal["openai", "plain"] | Annotated[tuple[Sentence, ...], Field(min_length=1)]
+"""The 80 templates that OpenAI published for ImageNet, one plain sentence, or sentences of one's own."""
 
 OPENAI = (
     "a bad photo of a {}.",
@@ -101,7 +114,7 @@ OPENAI = (
 )
 PLAIN = ("a photo of a {}.",)
 
-_TEXTS: dict[Templates, tuple[str, ...]] = {"openai": OPENAI, "plain": PLAIN}
+_TEXTS = {"openai": OPENAI, "plain": PLAIN}
 _AT_ONCE = 1024  # texts encoded in one call
 
 
@@ -112,7 +125,7 @@ def embed_classes(model: ImageText, classes: Sequence[str], *, templates: Templa
     """
     import torch
 
-    sentences = _TEXTS[templates]
+    sentences = _TEXTS[templates] if isinstance(templates, str) else templates
     if not store.remembers:
         return _embed(model, classes, sentences)
     known = key("texts", model.text_key(), list(classes), list(sentences))

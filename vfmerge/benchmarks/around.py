@@ -1,0 +1,90 @@
+"""What a benchmark that repeats another has in common with it. Imports no torch."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from vfmerge import options, plugins
+from vfmerge.data.source import Source
+from vfmerge.errors import InputError, one_line
+from vfmerge.problem import refuse
+
+from .benchmark import Benchmark, Setup
+
+OF = "of"
+"""The option that says what is repeated: the name of a `benchmark`, and its options beside it."""
+
+
+class Around(Benchmark):
+    """A benchmark that repeats another, the inner one, on other pictures or with another option.
+
+    It has the roles and the needs of the inner one. Its revision changes with that of the inner one.
+    """
+
+    def __init__(self, inner: Sequence[Benchmark]) -> None:
+        """inner: the benchmarks that are measured, of one kind."""
+        self._inner = tuple(inner)
+        self.revision = 1000 * self.revision + inner[0].revision
+        self.learns, self.together, self.controlled = inner[0].learns, inner[0].together, inner[0].controlled
+
+    def tasks(self) -> dict[str, str] | None:
+        return self._inner[0].tasks()
+
+    def lacks(self, source: Source) -> str:
+        return self._inner[0].lacks(source)
+
+    def digest(self) -> str:
+        return self._inner[0].digest()
+
+    def cascade(self) -> Self | None:
+        inner = [benchmark.cascade() for benchmark in self._inner]
+        if None in inner:
+            return None
+        around = copy.copy(self)
+        around._inner = tuple(each for each in inner if each is not None)
+        return around
+
+
+def find(of: Mapping[str, Any], *, around: type[Around]) -> tuple[type[Benchmark], dict[str, Any]]:
+    """The class that an option `of` names, and the options beside the name, unchecked.
+
+    Raises InputError, naming the key, if there is none, or if it is `around` itself.
+    """
+    name = of.get("benchmark")
+    if not isinstance(name, str):
+        raise wrong("benchmark", "missing; give the name of the benchmark to repeat")
+    try:
+        cls = plugins.find("benchmarks", name)
+    except InputError as error:
+        raise wrong("benchmark", str(error)) from None
+    assert issubclass(cls, Benchmark)
+    if issubclass(cls, around):
+        raise wrong("benchmark", f"{name} cannot repeat itself; name another benchmark")
+    return cls, {option: value for option, value in of.items() if option != "benchmark"}
+
+
+def build(cls: type[Benchmark], given: Mapping[str, Any]) -> Benchmark:
+    """A benchmark from its options. Raises InputError, naming them below `of`."""
+    checked, problems = options.examine(cls, given, keys=(OF,))
+    refuse(problems)
+    try:
+        return cls(**checked)
+    except InputError as error:
+        raise InputError("\n".join(one_line(f"{OF}: {line}") for line in str(error).splitlines())) from None
+
+
+def wrong(option: str, text: str) -> InputError:
+    """What is wrong with an option of the inner benchmark."""
+    return InputError(one_line(f"{OF}.{option}: {text}"))
+
+
+def turn(setup: Setup, number: int, turns: int, *, name: str) -> Setup:
+    """The setup of one of several turns: progress is of all turns, and answers go into a folder of its own."""
+
+    def progress(done: int, total: int) -> None:
+        setup.progress(number * total + done, turns * total)
+
+    return dataclasses.replace(setup, progress=progress, predictions=setup.predictions.within(name))
