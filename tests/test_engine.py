@@ -20,7 +20,7 @@ from vfmerge import checkpoint, engine, optimizer, parts, recipe, signals, weigh
 from vfmerge.cli import main
 from vfmerge.flow import open_flow
 from vfmerge.session import Session, begin
-from vfmerge.stream import plan
+from vfmerge.stream import Steps
 
 Start = Callable[..., Session]
 ONE_SIZE = ("stages.distill.streams.0.size=32", "stages.distill.warmup=0", "stages.distill.schedule=constant")
@@ -254,7 +254,8 @@ def test_a_list_of_sizes(start: Start) -> None:
     session.model.trunk.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[-1]))
     train(session, "adapt", steps=8)
     stream = session.recipe.stages["adapt"].streams[0]
-    assert seen == [plan(stream, length=24, seed=0, place="adapt/0", step=step).size for step in range(8)]
+    steps = Steps(session.sources["images"], stream, seed=session.recipe.seed, place="adapt/0")
+    assert seen == [steps.plan(step).size for step in range(8)]
     assert set(seen) == {32, 48}
 
 

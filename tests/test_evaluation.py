@@ -90,6 +90,21 @@ def test_a_published_model_names_no_path_of_its_maker(small: Path, tmp_path: Pat
     assert main(["eval", str(alone), f"data.images.path={pictures}"]) == 0
 
 
+def test_a_model_is_saved_whatever_measuring_finds(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A size that the trunk cannot take is known too late: exit 2, but the model is there and can be measured."""
+    run = tmp_path / "run"
+    assert main(["run", str(small), "evaluate.classify.size=50", "--out", str(run)]) == 2
+    first, second = capsys.readouterr().err.splitlines()[-2:]
+    assert "evaluate.classify" in first
+    assert "vfmerge eval" in second
+    assert vfmerge.load(run / "merged").base == "sam"
+    assert main(["run", str(small), "evaluate.classify.size=50", "--out", str(run)]) == 0
+    assert main(["eval", str(run), "evaluate.classify.size=32"]) == 0
+    assert {row.metric for row in retention.read(run / "retention.json")} == {"top1", "box_miou", "point_miou"}
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An empty folder is exit 2 and one line."""
     (tmp_path / "empty").mkdir()

@@ -121,7 +121,13 @@ def test_nothing_read_is_run(folder: Path) -> None:
         "vfmerge.recipe, vfmerge.plugins, vfmerge.options, vfmerge.rules, vfmerge.document, vfmerge.problem",
         "vfmerge.adapter, vfmerge.capability, vfmerge.errors, vfmerge.parts, vfmerge.check, vfmerge.retention",
         "vfmerge.data.world, vfmerge.data.folder, vfmerge.data.webdataset, vfmerge.data.coco, vfmerge.data.sa1b",
+        "vfmerge.data.captions, vfmerge.data.semantic, vfmerge.data.pascal, vfmerge.data.ade20k",
+        "vfmerge.data.coco_stuff, vfmerge.data.coco_panoptic",
         "vfmerge.benchmarks.classification, vfmerge.benchmarks.promptable, vfmerge.benchmarks.segmentation",
+        "vfmerge.benchmarks.robustness, vfmerge.benchmarks.resolution, vfmerge.benchmarks.retrieval",
+        "vfmerge.benchmarks.instance_ap, vfmerge.benchmarks.linear_probe, vfmerge.benchmarks.knn",
+        "vfmerge.benchmarks.segmentation_probe, vfmerge.benchmarks.efficiency",
+        "vfmerge.report.report, vfmerge.report.compare, vfmerge.store, vfmerge.trial",
         "vfmerge_adapters.sam, vfmerge_adapters.open_clip",
     ],
 )

@@ -244,7 +244,7 @@ def test_tables_show_names_as_they_are() -> None:
     assert "75.0 %" in shown
     lines = retention.markdown(rows).splitlines()
     assert lines[2] == "| sam | promptable | \\[red\\]a\\|b&lt;i&gt; | box\\_miou | 0.800 | 0.600 | 75.0 % | - | 9 |"
-    assert lines[3].endswith("| - | 0.600 | - | 9 |")
+    assert lines[3].endswith("| - | 0.600 | - | - | 9 |")
 
 
 def a_card(**changes: object) -> str:

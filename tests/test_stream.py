@@ -14,7 +14,7 @@ from vfmerge.adapter import Batch
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import BadSample, RunError
 from vfmerge.recipe import Stream
-from vfmerge.stream import Steps, batches, collate, fit_image, fit_mask, plan
+from vfmerge.stream import Plan, Steps, batches, collate, fit_image, fit_mask
 
 
 class Numbers(Source):
@@ -42,9 +42,13 @@ def stream(batch: int = 6, **more: object) -> Stream:
     return Stream.model_validate({"data": "d", "size": 32, "batch": batch, "tasks": {"t": 1.0}} | more)
 
 
+def plan(stream: Stream, *, length: int, step: int, seed: int = 0, place: str = "s/0") -> Plan:
+    return Steps(Numbers(length), stream, seed=seed, place=place).plan(step)
+
+
 def test_every_sample_is_seen_once_an_epoch() -> None:
     """Consecutive steps walk through keyed shuffles, each whole; two epochs differ."""
-    planned = [plan(stream(), length=24, seed=0, place="s/0", step=step).indices for step in range(8)]
+    planned = [plan(stream(), length=24, step=step).indices for step in range(8)]
     first, second = list(itertools.chain(*planned[:4])), list(itertools.chain(*planned[4:]))
     assert sorted(first) == sorted(second) == list(range(24))
     assert first != second
@@ -53,22 +57,22 @@ def test_every_sample_is_seen_once_an_epoch() -> None:
 
 def test_a_batch_may_cross_epochs() -> None:
     """A batch that is no divisor of the data, or larger than it, still sees every sample equally often."""
-    seen = [i for step in range(7) for i in plan(stream(10), length=7, seed=1, place="s/0", step=step).indices]
+    seen = [i for step in range(7) for i in plan(stream(10), length=7, step=step).indices]
     assert sorted(seen) == sorted(list(range(7)) * 10)
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"place": "s/1"}])
 def test_order_depends_on_seed_and_place(other: dict[str, object]) -> None:
     """Another seed or stream is another order."""
-    arguments = {"length": 100, "seed": 0, "place": "s/0", "step": 0}
+    arguments = {"length": 100, "step": 0}
     assert plan(stream(), **arguments) != plan(stream(), **arguments | other)  # type: ignore[arg-type]
 
 
 def test_sizes_of_a_list_are_drawn_per_step() -> None:
     """Both sizes occur about equally often, and a step's is always the same."""
     two = stream(size=(32, 64))
-    sizes = [plan(two, length=10, seed=0, place="s/0", step=step).size for step in range(200)]
-    assert sizes == [plan(two, length=10, seed=0, place="s/0", step=step).size for step in range(200)]
+    sizes = [plan(two, length=10, step=step).size for step in range(200)]
+    assert sizes == [plan(two, length=10, step=step).size for step in range(200)]
     assert 70 < sizes.count(32) < 130
 
 

@@ -64,16 +64,11 @@ def _sizes(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator
     stride = max(base.features.strides)
     for name, stage in recipe.stages.items():
         for number, stream in enumerate(stage.streams):
-            for size in sizes(stream.size):
+            for size in stream.sizes:
                 if size % stride:
                     near = max(round(size / stride), 1) * stride
                     text = f"no multiple of the trunk's stride {stride}: {size}; write {near}"
                     yield Problem(keys=("stages", name, "streams", number, "size"), text=text)
-
-
-def sizes(size: int | tuple[int, ...]) -> tuple[int, ...]:
-    """One size or several, as several."""
-    return (size,) if isinstance(size, int) else size
 
 
 def _warm_ups(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Problem]:
@@ -157,7 +152,7 @@ def _stage_rows(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[tuple
         steps = stage.total_steps(len(sources[stage.streams[0].data]))
         for number, stream in enumerate(stage.streams):
             tasks = ", ".join(f"{task} x {weight:g}" for task, weight in stream.tasks.items())
-            sides = ", ".join(map(str, sizes(stream.size)))
+            sides = ", ".join(map(str, stream.sizes))
             yield (
                 name if number == 0 else "",
                 f"{steps:,}" if number == 0 else "",

@@ -16,7 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vfmerge import check, checkpoint, evaluation, folder, model, optimizer, parts, progress, random, signals
+from vfmerge import (
+    check,
+    checkpoint,
+    evaluation,
+    folder,
+    measurement,
+    model,
+    optimizer,
+    parts,
+    progress,
+    random,
+    signals,
+)
 from vfmerge.adapter import Batch, Features
 from vfmerge.errors import CheckpointError, RunError, Stopped
 from vfmerge.flow import Flow, Inputs, open_flow
@@ -27,7 +39,13 @@ _IN_A_ROW = 10  # so many steps without a finite gradient stop the run
 
 
 def run(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: str = "auto") -> None:
-    """Train, save, and measure: everything that `vfmerge run` does. Started again, it goes on where it was.
+    """Everything that `vfmerge run` does: `merge`, and say what was found."""
+    merge(recipe, out, name=name, fresh=fresh, device=device)
+    evaluation.show_finished(out, name=name)
+
+
+def merge(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: str = "auto") -> None:
+    """Train, save, and measure. Started again, it goes on where it was; a finished run is left as it is.
 
     Raises InputError before any work, RunError for a fault, Stopped on request.
     """
@@ -40,10 +58,9 @@ def run(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: st
         if not (out / evaluation.MERGED).exists():
             session = begin(recipe, out, device=place, adapters=adapters, sources=sources, request=request)
             with contextlib.closing(session):
-                evaluation.require_roles(recipe, evaluation.capabilities(adapters, session.teachers))
+                measurement.require_roles(recipe, measurement.capabilities(adapters, session.teachers))
                 train(session)
                 evaluation.finish(session, name=name)
-        evaluation.show_finished(out, name=name)
 
 
 def train(session: Session) -> None:

@@ -13,7 +13,7 @@ from vfmerge.adapter import Batch, Features
 from vfmerge.errors import Stopped
 from vfmerge.recipe import Stage, Stream
 from vfmerge.session import Session, count_bad
-from vfmerge.stream import Bad, Steps, batches, sizes_of
+from vfmerge.stream import Bad, Steps, batches
 
 Inputs = Iterator[tuple[Features | None, dict[str, Any], Batch]]
 """Of each step: features or none, targets by task, batch."""
@@ -59,7 +59,7 @@ def open_flow(session: Session, stage_name: str, stage: Stage, *, number: int, s
     if not stage.cache:
         return Flow(session=session, plan=plan, number=number, items=items, caches=None)
     caches = {}
-    for size in sizes_of(plan):
+    for size in plan.sizes:
         caches[size] = _open_cache(session, stage_name, items, number=number, size=size)
         if start == 0:  # a later start has them in its counts and lines
             bad = [Bad(**each) for each in caches[size].notes]

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vfmerge import commit
 from vfmerge.benchmarks.benchmark import image_text_of, promptable_of, samples
 from vfmerge.benchmarks.promptable import tight_boxes
-from vfmerge.benchmarks.segmentation import ZeroShotSegmentation, label_map
+from vfmerge.benchmarks.segmentation import ZeroShotSegmentation, annotated, label_map
 from vfmerge.benchmarks.two_heads import components
 from vfmerge.capability import Capability, ImageText, Promptable
 from vfmerge.data.source import Sample, Source
@@ -69,16 +69,15 @@ def draw(
     if segmenter is None or reader is None or both[0] is None or both[1] is None:
         raise InputError(f"no gallery without {names[ImageText.name]} and {names[Promptable.name]}; give both parents")
     shown = _choose(source, count)
-    alone, _ = benchmark.heads(reader, None, source.classes, store=Store())
-    _, together = benchmark.heads(both[0], both[1], source.classes, store=Store())
-    assert together is not None
+    alone = benchmark.labeller({names[ImageText.name]: reader}, source.classes, store=Store())
+    together = benchmark.labeller(merged, source.classes, store=Store())
     rows = [
         [
             _bare(sample),
             _true(sample, source.classes),
-            _masks(sample, segmenter),
-            _labels(sample.image, alone.label(sample.image), source.classes),
-            _labels(sample.image, together.label(sample.image, name=sample.name), source.classes),
+            masks(sample, segmenter),
+            labels(sample.image, alone.label(sample.image, name=sample.name), source.classes),
+            labels(sample.image, together.label(sample.image, name=sample.name), source.classes),
         ]
         for sample in shown
     ]
@@ -89,19 +88,26 @@ def draw(
         (f"parent {names[ImageText.name]}", "its cells; knows no outlines"),
         ("merged model", "names and outlines, unprompted"),
     )
-    page = _page(rows, titles, _legend(shown, source.classes))
+    page = _page(rows, titles, legend(shown, source.classes))
     commit.write_file(path, lambda temporary: page.save(temporary, format="PNG", optimize=True))
 
 
 def _choose(source: Source, count: int) -> list[Sample]:
     """The first pictures with two things or more; if they are few, others with one."""
-    found: list[Sample] = []
-    for sample in samples(source, limit=min(_SEARCH * count, len(source))):
-        if sample.masks is not None and sample.labels is not None and len(sample.masks):
-            found.append(sample)
+    looked_at = samples(source, limit=min(_SEARCH * count, len(source)))
+    found = [sample for sample in looked_at if annotated(sample) and len(things(sample))]
     if not found:
         raise InputError("no gallery of pictures without a mask; give a data set that has some")
-    return sorted(found, key=lambda sample: sample.masks is not None and len(sample.masks) < 2)[:count]
+    return sorted(found, key=lambda sample: len(things(sample)) < 2)[:count]
+
+
+def things(sample: Sample) -> np.ndarray:
+    """What lies in an annotated picture: its masks, or, where it has a map alone, all of a class as one [N, H, W]."""
+    if sample.masks is not None:
+        return sample.masks[sample.masks.any(axis=(1, 2))]
+    assert sample.pixels is not None
+    there = np.unique(sample.pixels[sample.pixels >= 0])
+    return np.asarray(sample.pixels == there[:, None, None])
 
 
 def _bare(sample: Sample) -> Panel:
@@ -109,16 +115,15 @@ def _bare(sample: Sample) -> Panel:
 
 
 def _true(sample: Sample, classes: Sequence[str]) -> Panel:
-    return _labels(sample.image, label_map(sample, background=len(classes)), classes)
+    return labels(sample.image, label_map(sample, background=len(classes)), classes)
 
 
-def _masks(sample: Sample, segmenter: Promptable) -> Panel:
+def masks(sample: Sample, segmenter: Promptable) -> Panel:
     """What a segmenter makes of the boxes of the true masks, the smaller over the larger."""
     import torch
 
-    assert sample.masks is not None
     regions = np.full(sample.image.shape[:2], -1)
-    truth = sample.masks[sample.masks.any(axis=(1, 2))]
+    truth = things(sample)
     logits, _ = segmenter.set_image(sample.image).predict(boxes=torch.from_numpy(tight_boxes(truth)))
     found = (logits[:, 0] > 0).cpu().numpy()
     for number in np.argsort(-found.sum(axis=(1, 2)), kind="stable"):
@@ -127,17 +132,25 @@ def _masks(sample: Sample, segmenter: Promptable) -> Panel:
     return Panel(picture=sample.image, regions=regions, colours=colours, names=[""] * len(found))
 
 
-def _labels(picture: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Panel:
+def labels(picture: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Panel:
     """A label map; the number after the last class is the background."""
     colours = [CLASSES[number % len(CLASSES)] for number in range(len(classes))]
     regions = np.where(labels < len(classes), labels, -1)
     return Panel(picture=picture, regions=regions, colours=colours, names=classes)
 
 
-def _legend(shown: Sequence[Sample], classes: Sequence[str]) -> list[tuple[str, str]]:
+def legend(shown: Sequence[Sample], classes: Sequence[str]) -> list[tuple[str, str]]:
     """Colour and name of the classes that are in the pictures."""
-    there = {int(label) for sample in shown if sample.labels is not None for label in sample.labels}
+    maps = (label_map(sample, background=len(classes)) for sample in shown)
+    there = {int(label) for labels in maps for label in np.unique(labels) if 0 <= label < len(classes)}
     return [(CLASSES[label % len(CLASSES)], classes[label]) for label in sorted(there)]
+
+
+def describe(panel: Panel) -> str:
+    """What a panel shows, for those who cannot see it: the names of its regions, the largest first."""
+    numbers, areas = np.unique(panel.regions[panel.regions >= 0], return_counts=True)
+    found = [panel.names[number] for number in numbers[np.argsort(-areas)] if panel.names and panel.names[number]]
+    return ", ".join(found) or ("regions without names" if len(numbers) else "nothing marked")
 
 
 def _page(
@@ -153,7 +166,7 @@ def _page(
         pen.text((left, 14), title, fill=_INK, font=_font(17))
         pen.text((left, 37), subtitle, fill=_FAINT, font=_font(12))
         for row, panels in enumerate(rows):
-            page.paste(_render(panels[column]), (left, _TOP + row * (_SIDE + _GAP)))
+            page.paste(render(panels[column]), (left, _TOP + row * (_SIDE + _GAP)))
     for number, line in enumerate(lines):
         top = _TOP + len(rows) * (_SIDE + _GAP) + number * _LEGEND
         for left, colour, name in line:
@@ -177,7 +190,7 @@ def _wrap(legend: Sequence[tuple[str, str]], width: int) -> Iterator[list[tuple[
         yield line
 
 
-def _render(panel: Panel) -> Image.Image:
+def render(panel: Panel) -> Image.Image:
     """A panel of the gallery: regions in colour on the grey picture, outlined, each class's largest part named."""
     size = _fit(panel.picture.shape[0], panel.picture.shape[1])
     image = _resize(Image.fromarray(panel.picture), size)

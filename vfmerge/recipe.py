@@ -71,6 +71,11 @@ class Stream(Model):
     masks: int = Field(default=32, ge=1)
     """at most so many masks an image, drawn per step, where the data has masks"""
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All sizes that a step may have."""
+        return (self.size,) if isinstance(self.size, int) else self.size
+
 
 class Stage(Model):
     steps: int | None = Field(default=None, ge=1)

@@ -208,7 +208,11 @@ def escape(text: str) -> str:
 def _make(name: str, evaluation: Evaluation, tasks: Collection[str], sources: Mapping[str, Source]) -> Benchmark:
     where = f"evaluate.{name}"
     kind = plugins.find("benchmarks", evaluation.benchmark)
-    benchmark = kind(**options.check_options(kind, evaluation.options, where=where))
+    given = options.check_options(kind, evaluation.options, where=where)
+    try:
+        benchmark = kind(**given)
+    except InputError as error:
+        raise InputError("\n".join(one_line(f"{where}.{line}") for line in str(error).splitlines())) from None
     assert isinstance(benchmark, Benchmark)
     for role, task in (benchmark.tasks() or {}).items():
         if task not in tasks:

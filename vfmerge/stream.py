@@ -45,35 +45,26 @@ class Plan:
     size: int
 
 
-def sizes_of(stream: Stream) -> tuple[int, ...]:
-    return (stream.size,) if isinstance(stream.size, int) else stream.size
-
-
-def plan(stream: Stream, *, length: int, seed: int, place: str, step: int) -> Plan:
-    """The step's samples: consecutive ones of an endless row of keyed shuffles of the data.
-
-    place names stage and stream. Each size of a list is equally likely.
-    """
-    sizes = sizes_of(stream)
-    size = sizes[int(random.generator(seed, place, "size", step).integers(len(sizes)))]
-    first = step * stream.batch
-    shuffles = {
-        epoch: random.Permutation(length, random.key(seed, place, "order", epoch))
-        for epoch in range(first // length, (first + stream.batch - 1) // length + 1)
-    }
-    indices = tuple(shuffles[n // length][n % length] for n in range(first, first + stream.batch))
-    return Plan(indices=indices, size=size)
-
-
 class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
     """A stream as a list of steps: item `step` is its batch, with the bad samples that were replaced."""
 
     def __init__(self, source: Source, stream: Stream, *, seed: int, place: str) -> None:
+        """place: names stage and stream, so that each has an order of its own."""
         self.source, self.stream, self.seed, self.place = source, stream, seed, place
 
     def plan(self, step: int) -> Plan:
-        """Which samples the step reads, and at which size."""
-        return plan(self.stream, length=len(self.source), seed=self.seed, place=self.place, step=step)
+        """Which samples the step reads: consecutive ones of an endless row of keyed shuffles; and at which size.
+
+        Each size of a list is equally likely.
+        """
+        sizes, length, first = self.stream.sizes, len(self.source), step * self.stream.batch
+        size = sizes[int(random.generator(self.seed, self.place, "size", step).integers(len(sizes)))]
+        shuffles = {
+            epoch: random.Permutation(length, random.key(self.seed, self.place, "order", epoch))
+            for epoch in range(first // length, (first + self.stream.batch - 1) // length + 1)
+        }
+        indices = tuple(shuffles[n // length][n % length] for n in range(first, first + self.stream.batch))
+        return Plan(indices=indices, size=size)
 
     def keys(self, step: int) -> tuple[int, ...]:
         """The step's key for each of its samples."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 from vfmerge.capability import Capability
+
+Way = Literal["own", "joint", "cascade"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,14 +17,15 @@ class Subject:
 
     name: as progress and reports call it. capabilities: by task. keys: by task, a hash of all that its answers depend
     on, where that is known: scores are remembered by it. control: the control that it is, or none.
-    cascade: whether its parts are run one after the other, each a model of its own, where a benchmark knows that way.
+    way: how its parts are used. `own`: as a model's are. `joint`: they are models of their own and used side by side,
+    where a benchmark uses several. `cascade`: one after the other, where a benchmark knows that way.
     """
 
     name: str
     capabilities: Mapping[str, Capability]
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
     control: str | None = None
-    cascade: bool = False
+    way: Way = "own"
 
     def part(self, tasks: Iterable[str]) -> Subject:
         """Only some of its tasks, those that it has."""

@@ -51,12 +51,14 @@ class Trial:
     predictions: Path | None
 
     def suits(self, subject: Subject) -> bool:
-        """Whether a model is measured: of controls, a cascade where there is that way, others but for their cost."""
-        return (
-            self.benchmark.cascade() is not None
-            if subject.cascade
-            else not (subject.control and self.benchmark.together)
-        )
+        """Whether a model is measured here: the merged one always, a control where it has something to say."""
+        match subject.way:
+            case "cascade":
+                return self.benchmark.cascade() is not None
+            case "joint":
+                return len(self.benchmark.tasks() or {}) > 1
+            case "own":
+                return subject.control is None or self.benchmark.controlled
 
     def measure(self, subject: Subject) -> list[Score]:
         """The model's scores, remembered or new."""
@@ -66,7 +68,7 @@ class Trial:
         return unpack(self.store.recall(self._key(subject), lambda: pack(self._measure(subject))))
 
     def _measure(self, subject: Subject) -> list[Score]:
-        benchmark = self.benchmark.cascade() if subject.cascade else self.benchmark
+        benchmark = self.benchmark.cascade() if subject.way == "cascade" else self.benchmark
         assert benchmark is not None
         folder = self.predictions and self.predictions / self.name / subject.name.replace(" ", "_")
         setup = Setup(
@@ -82,7 +84,8 @@ class Trial:
 
     def _key(self, subject: Subject) -> str:
         """A hash of model, protocol and data."""
-        protocol = [self.evaluation.benchmark, self.evaluation.options, self.benchmark.revision, subject.cascade]
+        asked, benchmark = self.evaluation, self.benchmark
+        protocol = [asked.benchmark, asked.options, benchmark.revision, benchmark.digest(), subject.way]
         data = [self.source.digest(), self.train.digest() if self.train else None]
         return key("scores", *_LIBRARIES, dict(subject.keys), protocol, data)
 

@@ -12,11 +12,23 @@ from vfmerge import cli
 @click.command("eval")
 @click.argument("path", metavar="RUN_OR_MODEL", type=click.Path(path_type=Path))
 @click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
+@click.option("--controls", is_flag=True, help="Train and measure what the merge is compared with; as long as the run.")
+@click.option("--save-predictions", is_flag=True, help="Also write what every model answers, for other tools.")
+@click.option("--fresh", is_flag=True, help="Measure everything again; use no score from before.")
 @cli.device
 @cli.plugin
 @cli.debug
 @click.pass_obj
-def command(call: cli.Invocation, *, path: Path, overrides: tuple[str, ...], device: str) -> None:
+def command(
+    call: cli.Invocation,
+    *,
+    path: Path,
+    overrides: tuple[str, ...],
+    controls: bool,
+    save_predictions: bool,
+    fresh: bool,
+    device: str,
+) -> None:
     """Measure a run's folder, or the folder of a merged model, against the parents.
 
     KEY=VALUE changes its recipe: a model's folder does not know where this machine has data and parents.
@@ -27,6 +39,8 @@ def command(call: cli.Invocation, *, path: Path, overrides: tuple[str, ...], dev
         raise InputError(one_line(f"{path}: no such folder; give runs/NAME or runs/NAME/merged"))
     call.folder = path.parent
 
-    from vfmerge import evaluation  # torch
+    from vfmerge import review  # torch
 
-    evaluation.evaluate_path(path, overrides, device=device)
+    review.review(
+        path, overrides, device=device, with_controls=controls, predictions=save_predictions, fresh=fresh
+    )
