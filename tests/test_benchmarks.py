@@ -62,12 +62,11 @@ class World(Source):
 class Reader(ImageText):
     """Sees classes by colour; `takes` says for which class it takes each, the last entry for background."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
-
     def text_key(self) -> str:
         return "names"
 
     def __init__(self, takes: Sequence[int] = (0, 1, 2, 3, 4), *, cells: int = 8) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
         self._takes, self._side = torch.tensor(takes), cells
 
     def _see(self, picture: np.ndarray) -> torch.Tensor:
@@ -93,7 +92,8 @@ class Reader(ImageText):
 class Segmenter(PromptableCapability):
     """Answers a point with the region of one colour around it, a box with the region that fills it."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
+    def __init__(self) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
 
     def set_image(self, picture: np.ndarray) -> Regions:
         return Regions(picture)
@@ -125,7 +125,8 @@ class Regions(PromptableImage):
 class Echo(PromptableCapability):
     """Answers with the mask prompt itself, brought to the picture as SAM brings its low-resolution masks."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
+    def __init__(self) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
 
     def set_image(self, picture: np.ndarray) -> PromptableImage:
         class Image(PromptableImage):

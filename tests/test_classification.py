@@ -50,12 +50,11 @@ class Numbers(Source):
 class Reader(ImageText):
     """Sees the class that the grey of a picture is the number of, and the next ones as the next likeliest."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
-
     def text_key(self) -> str:
         return "numbers"
 
     def __init__(self) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
         self.asked: list[str] = []
 
     def encode_text(self, texts: Sequence[str]) -> torch.Tensor:

@@ -44,7 +44,8 @@ METRICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 class Filler(Promptable):
     """Fills a box, but for its upper left corner, and the more so the further left it is: masks of any IoU."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
+    def __init__(self) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
 
     def set_image(self, picture: np.ndarray) -> PromptableImage:
         class Page(PromptableImage):

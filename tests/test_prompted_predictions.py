@@ -26,7 +26,8 @@ SCENES = Shapes(layout="several", count=3, size=48)
 class Left(PromptableCapability):
     """Answers every prompt with the left part of the picture, as far as the prompt's middle."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
+    def __init__(self) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
 
     def set_image(self, picture: np.ndarray) -> PromptableImage:
         class Image(PromptableImage):

@@ -40,7 +40,8 @@ class Greys(Source):
 class Switching(ImageText):
     """Tells dark from light at sizes up to 64 pixels, and above sees light alone; cells are of 16 pixels."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
+    def __init__(self) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
 
     def text_key(self) -> str:
         return "greys"

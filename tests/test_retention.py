@@ -65,12 +65,11 @@ class World(Source):
 class Reader(ImageText):
     """Knows dark from light from nothing; a blind one takes everything for light."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
-
     def text_key(self) -> str:
         return "names"
 
     def __init__(self, *, blind: bool = False) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
         self._blind = blind
 
     def _see(self, picture: np.ndarray) -> torch.Tensor:
@@ -92,9 +91,8 @@ class Reader(ImageText):
 class Segmenter(Promptable):
     """Box to the box's inside, point to the region of its colour; an absent-minded one finds nothing."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
-
     def __init__(self, *, absent: bool = False) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
         self._absent = absent
 
     def set_image(self, picture: np.ndarray) -> PromptableImage:

@@ -48,9 +48,8 @@ class Album(Source):
 class Lookup(ImageText):
     """Embeds pictures by their number and texts by what is said of them."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
-
     def __init__(self, pictures: torch.Tensor, texts: dict[str, torch.Tensor]) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
         self._pictures, self._texts = pictures, texts
         self.read: list[str] = []
 

@@ -51,7 +51,8 @@ class Light(Source):
 class Reader(ImageText):
     """Takes for light what is brighter than the middle."""
 
-    network = Network(torch.nn.Identity(), torch.nn.Identity())
+    def __init__(self) -> None:
+        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
 
     def text_key(self) -> str:
         return "light"

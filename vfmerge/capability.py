@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from vfmerge.adapter import Features
     from vfmerge.model import Network
 
     Picture = np.ndarray  # uint8 [H, W, 3], RGB
@@ -25,11 +26,26 @@ class Capability(abc.ABC):
     """Base of all capabilities; `name` is the word that reports use."""
 
     name: str
+    fixed_size: int | None = None
+    """Side in pixels of the only square that its model takes; none where it takes several sizes."""
 
-    @property
+    def __init__(self, network: Network) -> None:
+        """network: the trunk and the head that answer; probes and counts look at it too."""
+        self.network = network
+
+    def features(self, images: Tensor) -> Features:
+        """What the trunk sees in images [B, 3, H, W] in [0, 1], for probes that learn from it.
+
+        A parent whose own task needs less than its trunk could give (a CLIP needs no map) gives all of it here.
+        """
+        return self.network.encode(images)
+
     @abc.abstractmethod
-    def network(self) -> Network:
-        """The trunk and the head that answer: for what is counted, or probed, and not asked."""
+    def exercise(self, picture: Picture, *, size: int | None = None) -> None:
+        """Do once, on one picture, what a person asks of it most, for what that costs; the answer is dropped.
+
+        size: the model's input side in pixels, where it takes several; none is its own default.
+        """
 
 
 class ImageText(Capability):
@@ -53,6 +69,10 @@ class ImageText(Capability):
     def encode_cells(self, pictures: Sequence[Picture], *, size: int | None = None) -> Tensor:
         """Unit embeddings of the pictures' cells [B, D, h, w]; the whole picture, stretched to a square of `size`."""
 
+    def exercise(self, picture: Picture, *, size: int | None = None) -> None:
+        """Embeds it. Texts are not embedded: a person does that once for all pictures."""
+        self.encode_image([picture], size=size)
+
 
 class Promptable(Capability):
     """Points or boxes to masks: SAM's use."""
@@ -62,6 +82,14 @@ class Promptable(Capability):
     @abc.abstractmethod
     def set_image(self, picture: Picture) -> PromptableImage:
         """Encode a picture once, to be prompted many times."""
+
+    def exercise(self, picture: Picture, *, size: int | None = None) -> None:
+        """Encodes it, and decodes one box around its middle."""
+        import torch
+
+        height, width = picture.shape[:2]
+        box = torch.tensor([[width / 4, height / 4, 3 * width / 4, 3 * height / 4]])
+        self.set_image(picture).predict(boxes=box)
 
 
 class PromptableImage(abc.ABC):
@@ -100,3 +128,7 @@ class Dense(Capability):
     @abc.abstractmethod
     def encode_cells(self, pictures: Sequence[Picture], *, size: int | None = None) -> Tensor:
         """Features [B, C, h, w] of the whole pictures, stretched to a square of `size`."""
+
+    def exercise(self, picture: Picture, *, size: int | None = None) -> None:
+        """Encodes it."""
+        self.encode_cells([picture], size=size)

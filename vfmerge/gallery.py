@@ -30,13 +30,13 @@ from vfmerge.subject import Subject
 FOLDER, INDEX = "gallery", "gallery.json"
 RANKS = ("best", "median", "worst")
 
-_LOOKED_AT = 96  # pictures that are ranked
+_LOOKED_AT = 32  # pictures that are ranked; each is encoded once more for it
 _OF_EACH = 2  # pictures of each rank
 _TITLES = {  # of controls that are worth a column
     "pipeline": ("both parents", "two encoders, same pipeline"),
     "cascade": ("cascade", "masks of everything, crops named"),
     "probe": ("head probing", "the trunk stays the base's"),
-    "naive": ("no rehearsal", "naive distillation"),
+    "naive": ("without rehearsal", "naive distillation"),
 }
 
 

@@ -24,10 +24,10 @@ def review(
 ) -> None:
     """Measure a merged model against those parents that can be opened; print and write what was found.
 
-    path: a run's folder, whose table, gallery and report are written anew; or a model's folder, beside which a retention
-    file is written. overrides: changes of its recipe, above all the paths of this machine, which a
-    model's folder does not hold. with_controls: train the controls that are missing; those that are there are always
-    measured. predictions: also write what all models answer. fresh: use no score from before.
+    path: a run's folder, whose table, gallery and report are written anew; or a model's folder, beside which a
+    retention file is written. overrides: changes of its recipe, above all the paths of this machine, which a model's
+    folder does not hold. with_controls: train the controls that are missing; those that are there are always measured.
+    predictions: also write what all models answer. fresh: use no score from before.
     Raises InputError for a folder that is none of these, and for controls of a model without its run.
     """
     home = path / evaluation.MERGED if (path / evaluation.MERGED).is_dir() else path

@@ -52,17 +52,18 @@ class Trial:
 
     def suits(self, subject: Subject) -> bool:
         """Whether a model is measured here: the merged one always, a control where it has something to say."""
-        match subject.way:
-            case "cascade":
-                return self.benchmark.cascade() is not None
-            case "joint":
-                return len(self.benchmark.tasks() or {}) > 1
-            case "own":
-                return subject.control is None or self.benchmark.controlled
+        if subject.control is None:
+            return True
+        ways = {
+            "own": True,
+            "joint": len(self.benchmark.tasks() or {}) > 1,
+            "cascade": self.benchmark.cascade() is not None,
+        }
+        return self.benchmark.controlled and ways[subject.way]
 
     def measure(self, subject: Subject) -> list[Score]:
         """The model's scores, remembered or new."""
-        known = subject.keys.keys() == subject.capabilities.keys()
+        known = self.benchmark.remembered and subject.keys.keys() == subject.capabilities.keys()
         if self.predictions is not None or not self.store.remembers or not known:
             return self._measure(subject)
         return unpack(self.store.recall(self._key(subject), lambda: pack(self._measure(subject))))

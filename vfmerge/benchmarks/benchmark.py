@@ -108,6 +108,9 @@ class Benchmark(abc.ABC):
     together: bool = False
     """Whether all parents are measured at once, as what a person would have to run without the merged model."""
 
+    remembered: bool = True
+    """Whether scores may be remembered: not where they are of a machine and a moment."""
+
     controlled: bool = True
     """Whether controls are measured by it too: not where that would cost much and say little."""
 

@@ -61,7 +61,13 @@ CURVE = "wise_ft_"
 GROUP = "group="
 """What stands before a group's name in a metric: `top1 group=NAME`."""
 
-COMPARED = {"miou_two_heads": "miou_head", "miou_cascade": "miou_head"}
+COMPARED = {
+    "gflops_one_pass": "gflops",
+    "latency_ms_one_pass": "latency_ms",
+    "miou_cascade": "miou_head",
+    "miou_two_heads": "miou_head",
+    "peak_mb_one_pass": "peak_mb",
+}
 """Metrics that are set against another metric of the parent, and which; all others are set against themselves."""
 
 

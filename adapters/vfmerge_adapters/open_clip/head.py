@@ -87,6 +87,10 @@ class ClipHead(TextAligned):
     def embed(self, features: Features) -> Tensor:
         return self._project(self._attend(features).amax((2, 3)))
 
+    def features(self, trunk: nn.Module, images: Tensor) -> Features:
+        features: Features = trunk(images)
+        return features
+
     def cells(self, trunk: nn.Module, images: Tensor) -> Tensor:
         x = F.max_pool2d(self._attend(trunk(images)), self._window, stride=1, padding=self._window // 2)
         return self._project(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

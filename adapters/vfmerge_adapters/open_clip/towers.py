@@ -62,15 +62,15 @@ def _build(arguments: Mapping[str, object], *, seed: int | None) -> open_clip.Cu
 class Trunk(nn.Module):
     """A parent's image tower, at its own size and with its own normalisation. images in [0, 1] -> Features.
 
-    `Features` has a summary alone, the image's embedding: cells in the space of texts take another way through the
-    tower, see `cells`, and no task learns from them.
+    `Features` has a summary alone, the image's embedding, which is all that is learnt from it. Other sizes, and cells,
+    take other ways through the tower: `cells` in the space of texts, and `features` before it.
     """
 
     def __init__(self, visual: nn.Module, *, config: Config) -> None:
         super().__init__()
         self.visual = visual
         self._size = config.size
-        self._look_at_cells = cells.of(config)
+        self._look = cells.of(config)
         self.register_buffer("mean", torch.tensor(config.preprocess_cfg.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.preprocess_cfg.std).view(3, 1, 1), persistent=False)
 
@@ -80,9 +80,19 @@ class Trunk(nn.Module):
 
     def cells(self, images: Tensor) -> Tensor:
         """images: [B, 3, H, W] in [0, 1], at the size that is looked at. The cells' embeddings [B, D, h, w]."""
-        look = self._look_at_cells
-        images = _resize(images, look.nearest(images.shape[-2], images.shape[-1]))
-        return look.embed(self.visual, self._normalise(images))
+        return self._look.embed(self.visual, self._fit(images))
+
+    def features(self, images: Tensor) -> Features:
+        """images: [B, 3, H, W] in [0, 1], at the size that is looked at. What the tower has before its projection.
+
+        One map, of the last layer's cells; the summary, which OpenAI's own linear probes are of (arXiv 2103.00020,
+        appendix A.3). A ResNet's attention pool projects by itself: there the summary is the embedding.
+        """
+        return self._look.see(self.visual, self._fit(images))
+
+    def _fit(self, images: Tensor) -> Tensor:
+        """Normalised, at the nearest size that the tower takes."""
+        return self._normalise(_resize(images, self._look.nearest(images.shape[-2], images.shape[-1])))
 
     def _normalise(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
@@ -116,6 +126,10 @@ class TextAligned(nn.Module, abc.ABC):
         """Embeddings of the images [B, D], not normalised."""
 
     @abc.abstractmethod
+    def features(self, trunk: nn.Module, images: Tensor) -> Features:
+        """images: [B, 3, H, W] in [0, 1]. All that the trunk can give, at their own size."""
+
+    @abc.abstractmethod
     def cells(self, trunk: nn.Module, images: Tensor) -> Tensor:
         """images: [B, 3, H, W] in [0, 1]. Embeddings of their cells [B, D, h, w], not normalised."""
 
@@ -129,6 +143,10 @@ class ParentHead(TextAligned):
     def embed(self, features: Features) -> Tensor:
         assert features.summary is not None
         return features.summary.float()
+
+    def features(self, trunk: nn.Module, images: Tensor) -> Features:
+        assert isinstance(trunk, Trunk)
+        return trunk.features(images)
 
     def cells(self, trunk: nn.Module, images: Tensor) -> Tensor:
         assert isinstance(trunk, Trunk)

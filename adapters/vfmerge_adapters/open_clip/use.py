@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from vfmerge.adapter import Features
     from vfmerge.model import Network
 
 _TEXTS = 256  # a batch
@@ -42,23 +43,23 @@ class Embedder(ImageText):
     def __init__(self, network: Network, *, config: Config, folder: Path | None) -> None:
         """folder: where a tokenizer's files may lie, if anywhere."""
         assert isinstance(network.head, TextAligned)
-        self._network, self._head = network, network.head
+        super().__init__(network)
+        self._head = network.head
         self._config = config
         self._folder = folder
 
-    @property
-    def network(self) -> Network:
-        return self._network
+    def features(self, images: Tensor) -> Features:
+        return self._head.features(self.network.trunk, images)
 
     @torch.no_grad()
     def encode_image(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
         images = self._load(pictures, size=size, resize_mode=self._config.preprocess_cfg.resize_mode)
-        return F.normalize(self._head.embed(self._network.encode(images)), dim=-1)
+        return F.normalize(self._head.embed(self.network.encode(images)), dim=-1)
 
     @torch.no_grad()
     def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
         images = self._load(pictures, size=size, resize_mode="squash")
-        return F.normalize(self._head.cells(self._network.trunk, images), dim=1)
+        return F.normalize(self._head.cells(self.network.trunk, images), dim=1)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -72,7 +73,7 @@ class Embedder(ImageText):
 
     @property
     def _device(self) -> torch.device:
-        return next(self._network.parameters()).device
+        return next(self.network.parameters()).device
 
     def _load(self, pictures: Sequence[np.ndarray], *, size: int | None, resize_mode: str) -> Tensor:
         """Images [B, 3, H, W] in [0, 1]: open_clip's preprocessing, but for the normalisation, which is the trunk's."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfmerge.adapter import Batch, Features
+from vfmerge.errors import InputError
 
 from .geometry import PIXEL_MEAN, PIXEL_STD
 from .prompts import Prompts, simulate
@@ -36,7 +37,11 @@ class Trunk(nn.Module):
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(3, 1, 1) / 255, persistent=False)
 
     def forward(self, images: Tensor) -> Features:
-        """images: [B, 3, H, W] in [0, 1], H and W multiples of the patch size. Gives one map [B, C, h, w]."""
+        """images: [B, 3, H, W] in [0, 1]. Gives one map [B, C, h, w]. Raises InputError unless cells fill H and W."""
+        height, width = images.shape[-2:]
+        stride = self.patch_embed.proj.stride[0]
+        if height % stride or width % stride:  # its edge would not be seen
+            raise InputError(f"size: {height} x {width} is no multiple of the trunk's {stride} pixels a cell; mend it")
         x = self.patch_embed((images - self.mean) / self.std)  # [B, h, w, C]
         x = x + self._position(x.shape[1], x.shape[2])
         for block in self.blocks:

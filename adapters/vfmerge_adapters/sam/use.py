@@ -32,23 +32,19 @@ class Segmenter(Promptable):
 
     def __init__(self, network: Network, *, size: int) -> None:
         assert isinstance(network.head, MaskHead)
-        self._network = network
-        self._size = size
-
-    @property
-    def network(self) -> Network:
-        return self._network
+        super().__init__(network)
+        self._size = self.fixed_size = size
 
     @torch.no_grad()
     def set_image(self, picture: np.ndarray) -> SegmenterImage:
         small = ResizeLongestSide(self._size).apply_image(picture)
-        device = next(self._network.parameters()).device
+        device = next(self.network.parameters()).device
         pixels = torch.from_numpy(small).to(device).permute(2, 0, 1).unsqueeze(0).float() / 255
         padding = torch.tensor(PIXEL_MEAN, device=device).view(1, 3, 1, 1) / 255  # what the trunk normalises to zero
         square = padding.expand(1, 3, self._size, self._size).clone()
         square[..., : small.shape[0], : small.shape[1]] = pixels
-        head = self._network.head
-        embedding = head.neck(self._network.encode(square).maps[0])
+        head = self.network.head
+        embedding = head.neck(self.network.encode(square).maps[0])
         return SegmenterImage(
             head, embedding, size=self._size, inner=(small.shape[0], small.shape[1]), outer=picture.shape[:2]
         )
