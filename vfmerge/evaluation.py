@@ -123,8 +123,10 @@ def show(rows: list[Row], *, title: str) -> None:
         return
     console = Console()
     if not console.is_terminal:
-        console = Console(width=140)
-    console.print(retention.table(rows, title=title))
+        console = Console(width=170)
+    console.print(retention.table([row for row in rows if row.control is None], title=title))
+    if any(row.control for row in rows):
+        console.print(retention.against_controls(rows, title="Retention beside controls"))
 
 
 def show_finished(out: Path, *, name: str) -> None:

@@ -87,7 +87,7 @@ def _columns(
             labeller = used.labeller(model.capabilities, classes, store=remembered)
             yield Column(key=control, title=title, subtitle=subtitle, labeller=labeller)
     merged = benchmark.labeller(models[0].capabilities, classes, store=remembered)
-    yield Column(key="merged", title="merged model", subtitle="one encoder", labeller=merged)
+    yield Column(key="merged", title="merged", subtitle="one encoder, both heads", labeller=merged)
 
 
 def _fill(folder: Path, *, source: Source, columns: Sequence[Column]) -> None:

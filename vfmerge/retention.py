@@ -191,6 +191,30 @@ def table(rows: Iterable[Row], *, title: str = "Retention") -> Table:
     return drawn
 
 
+def against_controls(rows: Sequence[Row], *, title: str = "Controls") -> Table:
+    """Retention of the merged model and of every control, a column each, for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    models = list(dict.fromkeys(row.control for row in rows))
+    kept: dict[tuple[str, str, str], dict[str | None, float | None]] = {}
+    controlled = {_place(row) for row in rows if row.control}
+    for row in rows:
+        if _place(row) in controlled:
+            kept.setdefault(_place(row), {})[row.control] = row.retention
+    drawn = Table(title=title)
+    for name in ("parent", "data", "metric", *(model or "merged" for model in models)):
+        drawn.add_column(name, justify="left" if name in ("parent", "data", "metric") else "right")
+    for place, found in kept.items():
+        figures = (found.get(model) for model in models)
+        drawn.add_row(*map(Text, place), *("-" if figure is None else f"{100 * figure:.1f} %" for figure in figures))
+    return drawn
+
+
+def _place(row: Row) -> tuple[str, str, str]:
+    return row.parent, row.data, row.metric
+
+
 def markdown(rows: Iterable[Row]) -> str:
     """The rows as a Markdown table."""
     lines = [HEADER, *map(cells, rows)]

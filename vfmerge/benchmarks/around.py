@@ -28,7 +28,7 @@ class Around(Benchmark):
         """inner: the benchmarks that are measured, of one kind."""
         self._inner = tuple(inner)
         self.revision = 1000 * self.revision + inner[0].revision
-        self.learns, self.together, self.controlled = inner[0].learns, inner[0].together, inner[0].controlled
+        self.learns, self.together, self.remembered = inner[0].learns, inner[0].together, inner[0].remembered
 
     def tasks(self) -> dict[str, str] | None:
         return self._inner[0].tasks()

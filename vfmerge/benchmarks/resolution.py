@@ -42,6 +42,7 @@ class Resolution(Around):
             raise wrong(_OPTION, "given beside sizes, which stand for it; leave it out")
         self._sizes = tuple(dict.fromkeys(sizes))
         super().__init__([build(cls, given | {_OPTION: size}) for size in self._sizes])
+        self.controlled = False  # the merged model's sweep beside the parent's says what there is to say
 
     def measure(self, model: Mapping[str, Capability], source: Source, setup: Setup = Setup()) -> list[Score]:
         scores = []
