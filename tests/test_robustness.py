@@ -210,7 +210,7 @@ def test_options_are_checked(asked: dict[str, Any], problem: str) -> None:
         ({"benchmark": "promptable", "points": 0}, "of.points: too small: 0; write at least 1"),
         ({"benchmark": "promptable", "data": "x"}, "of.data: unknown key; "),
         ({"benchmark": "robustness", "of": CLASSIFY}, "of.benchmark: robustness cannot repeat itself; "),
-        ({"benchmark": "resolution", "sizes": [32], "of": {}}, "of: of.benchmark: missing; "),
+        ({"benchmark": "resolution", "sizes": [32], "of": {}}, "of.of: benchmark: missing; "),
     ],
 )
 def test_options_of_the_inner_benchmark_are_checked(of: dict[str, Any], problem: str) -> None:
@@ -224,5 +224,5 @@ def test_options_of_the_inner_benchmark_are_checked(of: dict[str, Any], problem:
 def test_a_recipe_names_the_place_of_a_mistake(small: Path) -> None:
     """`evaluate.NAME` stands before the inner benchmark's key."""
     text = "{benchmark: robustness, data: held_out_single, of: {benchmark: zero_shot_classification, sise: 64}}"
-    with pytest.raises(InputError, match=r"^evaluate\.classify: of\.sise: unknown key; did you mean 'size'\?$"):
+    with pytest.raises(InputError, match=r"evaluate\.classify\.of: sise: unknown key; did you mean 'size'\?$"):
         parts.build_benchmarks(recipe.load(str(small), [f"evaluate.classify={text}"]))

@@ -65,7 +65,7 @@ def test_a_finished_run_only_shows_its_table(
     """The same recipe again: the table, no work, no file touched; keys that are no part of the result may differ."""
     before = content(finished)
     monkeypatch.delattr(engine, "begin")
-    monkeypatch.delattr(engine.evaluation, "measure")
+    monkeypatch.delattr(engine.evaluation.measurement, "measure")
     assert main(["run", str(small), "--out", str(finished)]) == 0
     table = capsys.readouterr().out
     assert "Retention of small" in table
@@ -81,7 +81,7 @@ def test_a_finished_run_has_no_cache(finished: Path) -> None:
     """It can be large, and the merged model is all that is wanted; two checkpoints are kept."""
     assert {path.name for path in finished.iterdir()} - {"tensorboard"} == {
         ".lock", "recipe.yaml", "manifest.json", "metrics.jsonl", "bad_samples.jsonl", "checkpoints", "merged",
-        "retention.json",
+        "retention.json", "report.html",
     }  # fmt: skip
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["step-00000012", "step-00000014"]
 

@@ -152,6 +152,7 @@ _SENTENCES = {
     "too_short": "too few entries: {value}; write at least {min_length}",
     "too_long": "too many entries: {value}; write at most {max_length}",
     "literal_error": "not a choice: {value}; write {expected}",
+    "told": "{text}",  # by a validator of a plug-in's signature, of what stands deeper in a mapping
     "refused": "{problem}: {value}; {remedy}",  # by a validator of a plug-in's signature, in its own words
 }
 

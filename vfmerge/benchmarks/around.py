@@ -4,18 +4,47 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from vfmerge import options, plugins
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError, one_line
-from vfmerge.problem import refuse
+from vfmerge.problem import Problem, dotted, nearest, refuse, unknown_key
 
 from .benchmark import Benchmark, Setup
 
 OF = "of"
 """The option that says what is repeated: the name of a `benchmark`, and its options beside it."""
+
+
+def _known(of: dict[str, Any]) -> dict[str, Any]:
+    """A mapping that names a benchmark, with options that it takes; what it makes of them it says when it is made."""
+    mistakes = list(_mistakes(of))
+    if mistakes:
+        text = f"{dotted(mistakes[0].keys)}: {mistakes[0].text}"
+        raise PydanticCustomError("told", "{text}", {"text": text})
+    return of
+
+
+def _mistakes(of: Mapping[str, Any]) -> Iterator[Problem]:
+    typos = [key for key in of if "benchmark" in nearest(key, ["benchmark"])]
+    if "benchmark" not in of and typos:
+        yield unknown_key((typos[0],), ["benchmark"])
+        return
+    try:
+        cls, given = find(of, around=None)
+    except InputError as error:
+        yield Problem(keys=("benchmark",), text=str(error).partition(": ")[2])
+        return
+    yield from options.examine(cls, given)[1]
+
+
+Of = Annotated[dict[str, Any], AfterValidator(_known)]
+"""The option `of`, checked as far as a recipe is checked when it is read."""
 
 
 class Around(Benchmark):
@@ -48,7 +77,7 @@ class Around(Benchmark):
         return around
 
 
-def find(of: Mapping[str, Any], *, around: type[Around]) -> tuple[type[Benchmark], dict[str, Any]]:
+def find(of: Mapping[str, Any], *, around: type[Around] | None) -> tuple[type[Benchmark], dict[str, Any]]:
     """The class that an option `of` names, and the options beside the name, unchecked.
 
     Raises InputError, naming the key, if there is none, or if it is `around` itself.
@@ -61,7 +90,7 @@ def find(of: Mapping[str, Any], *, around: type[Around]) -> tuple[type[Benchmark
     except InputError as error:
         raise wrong("benchmark", str(error)) from None
     assert issubclass(cls, Benchmark)
-    if issubclass(cls, around):
+    if around is not None and issubclass(cls, around):
         raise wrong("benchmark", f"{name} cannot repeat itself; name another benchmark")
     return cls, {option: value for option, value in of.items() if option != "benchmark"}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from vfmerge import random
+from vfmerge.data.source import VOID
 
 from .features import Table, Work, spread
 from .segmentation import count, mean_iou
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .probe_heads import Head
-
-UNJUDGED = -1
-"""The label of a pixel that is neither learnt nor judged."""
 
 _LARGEST = 65504.0  # of float16, as which maps are kept
 _HELD_OUT = 5  # one picture in so many chooses the rate (chosen here)
@@ -59,7 +57,7 @@ class DenseLesson:
         self._classes, self._side, self._device = classes, side, device
         self._maps = Table("float16")
         self._labels = Table("uint8" if classes < 256 else "uint16")
-        self._none = np.iinfo(self._labels.dtype).max  # how UNJUDGED is kept
+        self._none = np.iinfo(self._labels.dtype).max  # how VOID is kept
 
     def __enter__(self) -> Self:
         return self
@@ -72,10 +70,10 @@ class DenseLesson:
         return len(self._maps)
 
     def add(self, cells: Tensor, labels: np.ndarray) -> None:
-        """One picture: its map [C, h, w] and the labels of its own pixels, int64 [H, W], below K or UNJUDGED."""
+        """One picture: its map [C, h, w] and the labels of its own pixels, int64 [H, W], below K or VOID."""
         self._maps.append(cells.clamp(-_LARGEST, _LARGEST).cpu().numpy()[None])
         small = nearest(labels, self._side)
-        self._labels.append(np.where(small == UNJUDGED, self._none, small)[None])
+        self._labels.append(np.where(small == VOID, self._none, small)[None])
 
     def learn(self, head: Head, schedule: Schedule, *, work: Work) -> nn.Module:
         """The head, learnt from all pictures at the best rate, in eval mode: maps [B, C, h, w] -> logits [B, K, h, w].
@@ -119,14 +117,14 @@ class DenseLesson:
         import torch.nn.functional as F
 
         maps, labels = self._read(numbers)
-        judged = (labels != UNJUDGED).sum().clamp(min=1)
+        judged = (labels != VOID).sum().clamp(min=1)
         logits = network(maps)  # [B, K, h, w]
         leaf = logits.detach().requires_grad_()
         together = max(1, _BYTES // (4 * self._classes * self._side**2))
         for first in range(0, len(leaf), together):
             low, truth = leaf[first : first + together], labels[first : first + together]
             large = F.interpolate(low, size=truth.shape[-2:], mode="bilinear", align_corners=False)
-            loss = F.cross_entropy(large, truth, ignore_index=UNJUDGED, reduction="sum") / judged
+            loss = F.cross_entropy(large, truth, ignore_index=VOID, reduction="sum") / judged
             loss.backward()  # type: ignore[no-untyped-call]
         logits.backward(leaf.grad)
 
@@ -139,9 +137,7 @@ class DenseLesson:
             maps, labels = self._read([number])
             with torch.no_grad():
                 answer = label(network(maps)[0], (self._side, self._side))
-            truth = labels[0].cpu().numpy()
-            judged = truth != UNJUDGED
-            total += count(answer[judged], truth[judged], classes=self._classes)
+            total += count(answer, labels[0].cpu().numpy(), classes=self._classes)
         return mean_iou(total[None]) if total[:, 2].any() else 0.0
 
     def _read(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -150,7 +146,7 @@ class DenseLesson:
 
         maps = torch.from_numpy(self._maps.read(numbers)).to(self._device).float()
         kept = self._labels.read(numbers).astype(np.int64)
-        return maps, torch.from_numpy(np.where(kept == self._none, UNJUDGED, kept)).to(self._device)
+        return maps, torch.from_numpy(np.where(kept == self._none, VOID, kept)).to(self._device)
 
     def _standard(self) -> nn.Module:
         """Maps to maps whose channels have mean 0 and deviation 1 over all cells learnt from."""

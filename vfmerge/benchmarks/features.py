@@ -126,7 +126,8 @@ class View:
         told = samples(source, limit=limit, progress=lambda done, total: work.advance())
         for some in batched(told, self.batch):
             with torch.no_grad():
-                yield some, capability.features(self.load([sample.image for sample in some]).to(place))
+                features = capability.features(self.load([sample.image for sample in some]).to(place))
+            yield some, features
 
     def load(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """Pictures [H, W, 3] of any size as images [B, 3, S, S] in [0, 1]."""

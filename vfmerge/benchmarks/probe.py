@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from vfmerge.capability import Capability
-from vfmerge.data.source import Sample, Source
+from vfmerge.data.source import Source
 from vfmerge.errors import InputError
 
 from .benchmark import Score, Setup, mean, score
@@ -110,24 +110,22 @@ class Probe:
         for some in batched(vectors, _TOGETHER):
             asked = torch.from_numpy(np.stack([vector for _, _, vector in some])).to(device(capability))
             order = rank(asked).argsort(dim=1, descending=True, stable=True).tolist()  # [B, K]
-            for (sample, label, _), ranked in zip(some, order, strict=True):
+            for (name, label, _), ranked in zip(some, order, strict=True):
                 places.append(ranked.index(label))
-                known = {"name": sample.name, "label": label, "ranked": ranked[:5]}
-                setup.predictions.line("predictions.jsonl", known)
+                setup.predictions.line("predictions.jsonl", {"name": name, "label": label, "ranked": ranked[:5]})
         if not places:
             raise InputError(f"no picture with a label among {len(source)}; give data that has labels")
         return np.array(places)
 
     def _vectors(
         self, capability: Capability, source: Source, *, limit: int | None, work: Work
-    ) -> Iterator[tuple[Sample, int, np.ndarray]]:
-        """Labelled pictures, without their pixels, with their labels and features [D]."""
+    ) -> Iterator[tuple[str, int, np.ndarray]]:
+        """Name, label and features [D] of each labelled picture."""
         for some, features in self.view.look(capability, source, limit=limit, work=work):
             vectors = pool(features, self.pool).float().cpu().numpy()
             for sample, vector in zip(some, vectors, strict=True):
                 if sample.labels is not None and len(sample.labels):
-                    bare = dataclasses.replace(sample, image=sample.image[:0], masks=None, pixels=None)
-                    yield bare, int(sample.labels[0]), vector
+                    yield sample.name, int(sample.labels[0]), vector
 
 
 def _lesson(features: Table, labels: list[int], train: Source, where: torch.device, work: Work) -> Lesson:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from vfmerge.capability import Capability
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError, one_line
 
-from .around import Around, build, find, turn, wrong
+from .around import Around, Of, build, find, turn, wrong
 from .benchmark import Score, Setup
 
 _OPTION = "size"
@@ -33,7 +33,7 @@ class Resolution(Around):
     """
 
     def __init__(
-        self, *, of: dict[str, Any], sizes: Annotated[tuple[Annotated[int, Field(ge=8)], ...], Field(min_length=1)]
+        self, *, of: Of, sizes: Annotated[tuple[Annotated[int, Field(ge=8)], ...], Field(min_length=1)]
     ) -> None:
         cls, given = find(of, around=Resolution)
         if _OPTION not in {field.alias for field in options.signature(cls).model_fields.values()}:

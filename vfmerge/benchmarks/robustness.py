@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,7 +18,7 @@ from vfmerge.capability import Capability
 from vfmerge.data import paths
 from vfmerge.data.source import Sample, Source
 
-from .around import Around, build, find, turn
+from .around import Around, Of, build, find, turn
 from .benchmark import Score, Setup
 from .corruptions.corruption import NAMES, Name, corrupt
 
@@ -44,7 +44,7 @@ class Robustness(Around):
     def __init__(
         self,
         *,
-        of: dict[str, Any],
+        of: Of,
         corruptions: Literal["all"] | Annotated[tuple[Name, ...], Field(min_length=1)] = "all",
         severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 2, 3, 4, 5),
         side: Annotated[int, Field(ge=8)] | None = None,

@@ -13,21 +13,19 @@ import numpy as np
 from pydantic import Field
 
 from vfmerge.capability import Capability
-from vfmerge.data.source import Sample, Source
+from vfmerge.data.source import VOID, Sample, Source
 from vfmerge.errors import InputError
 
 from .benchmark import Benchmark, Score, Setup, score
-from .dense_lesson import UNJUDGED, DenseLesson, Schedule, label
+from .dense_lesson import DenseLesson, Schedule, label
 from .features import View, Work, device, length, train_of, trunks
 from .predictions import Predictions
-from .segmentation import count, label_map, mean_iou
+from .segmentation import BACKGROUND_NAME, UNJUDGED, annotated, count, label_map, mean_iou
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vfmerge.adapter import Features
-
-_UNJUDGED_PNG = 255  # in predictions, as Pascal VOC marks it
 
 
 class SegmentationProbe(Benchmark):
@@ -84,7 +82,12 @@ class SegmentationProbe(Benchmark):
         steps = len(self._heads) * self._schedule.work
         each = length(train, self._train_limit) + steps + length(source, self._limit)
         work = Work(setup.progress, total=len(found) * each)
-        setup.predictions.whole("classes.json", list(source.classes))
+        if setup.predictions.wanted and len(source.classes) >= UNJUDGED:
+            text = (
+                f"--save-predictions: {len(source.classes)} classes and the background are more than grey PNGs can tell"
+            )
+            raise InputError(f"{text} apart; measure without it")
+        setup.predictions.whole("classes.json", [*source.classes, BACKGROUND_NAME])
         scores = []
         for capability, tasks in found:
             heads = self._learn(capability, train, work=work)
@@ -101,9 +104,8 @@ class SegmentationProbe(Benchmark):
         with DenseLesson(classes=classes, side=self._side, device=device(capability)) as lesson:
             for some, features in self._view.look(capability, train, limit=self._train_limit, work=work):
                 for sample, cells in zip(some, coarsest(features), strict=True):
-                    truth = self._truth(sample, train)
-                    if truth is not None:
-                        lesson.add(cells, truth)
+                    if annotated(sample):
+                        lesson.add(cells, self._truth(sample, train))
             if not len(lesson):
                 raise InputError(f"train: no picture with labels of pixels among {len(train)}; give data that has some")
             return {head: lesson.learn(head, self._schedule, work=work) for head in self._heads}
@@ -127,24 +129,21 @@ class SegmentationProbe(Benchmark):
                 with torch.no_grad():
                     logits = network(cells)  # [B, K, h, w]
                 for sample, low in zip(some, logits, strict=True):
-                    truth = self._truth(sample, source)
-                    if truth is not None:
+                    if annotated(sample):
+                        truth = self._truth(sample, source)
                         answer = label(low, (truth.shape[0], truth.shape[1]))
-                        _write(predictions.within(head), sample.name, answer, truth)
-                        judged = truth != UNJUDGED
-                        counts[head].append(count(answer[judged], truth[judged], classes=len(source.classes) + 1))
-        if not any(rows[:, 2].any() for each in counts.values() for rows in each):
+                        counts[head].append(count(answer, truth, classes=len(source.classes) + 1))
+                        predictions.labels("truth", sample.name, np.where(truth == VOID, UNJUDGED, truth))
+                        predictions.labels(f"{head}_miou", sample.name, answer)
+        if not any(row[:, 2].any() for rows in counts.values() for row in rows):
             raise InputError(f"no picture with labels of pixels among {len(source)}; give data that has some")
         return counts
 
-    def _truth(self, sample: Sample, source: Source) -> np.ndarray | None:
-        """The class of each pixel, int64 [H, W], the background's after the last one's, or UNJUDGED; if it is known."""
-        if sample.pixels is None and (sample.masks is None or sample.labels is None):
-            return None
+    def _truth(self, sample: Sample, source: Source) -> np.ndarray:
+        """The class of each pixel, int64 [H, W]; VOID where it is neither learnt nor judged."""
         background = len(source.classes)
         truth = label_map(sample, background=background)
-        unknown = (truth < 0) | (truth == background if self._background == "ignore" else False)
-        return np.where(unknown, UNJUDGED, truth)
+        return np.where(truth == background, VOID, truth) if self._background == "ignore" else truth
 
 
 def coarsest(features: Features) -> Tensor:
@@ -152,8 +151,3 @@ def coarsest(features: Features) -> Tensor:
     if not features.maps:
         raise InputError("parents: a trunk that gives no map cannot be probed for segmentation; name others")
     return features.maps[-1].float()
-
-
-def _write(predictions: Predictions, name: str, answer: np.ndarray, truth: np.ndarray) -> None:
-    predictions.labels("answer", name, answer)
-    predictions.labels("truth", name, np.where(truth == UNJUDGED, _UNJUDGED_PNG, truth))
