@@ -41,6 +41,4 @@ def command(
 
     from vfmerge import review  # torch
 
-    review.review(
-        path, overrides, device=device, with_controls=controls, predictions=save_predictions, fresh=fresh
-    )
+    review.review(path, overrides, device=device, with_controls=controls, predictions=save_predictions, fresh=fresh)
