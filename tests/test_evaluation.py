@@ -12,7 +12,7 @@ from PIL import Image
 from vfmerge_adapters.open_clip import OpenCLIP
 
 import vfmerge
-from vfmerge import engine, recipe, retention
+from vfmerge import engine, gallery, recipe, retention
 from vfmerge.cli import main
 from vfmerge.errors import CheckpointError
 
@@ -63,6 +63,37 @@ def test_a_parent_that_cannot_be_opened_is_left_out(
     assert rows["top1"].retention is None
     assert rows["box_miou"].parent_value is not None
     assert "parent clip is not measured" in capsys.readouterr().err
+
+
+def test_a_run_is_reported_without_a_parent(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs the parent that cannot be opened is left out of the table, the gallery and the report."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+
+    def gone(self: OpenCLIP) -> None:
+        raise CheckpointError("clip.safetensors: is not there; fetch the file again")
+
+    monkeypatch.setattr(OpenCLIP, "teacher", gone)
+    (run / "report.html").unlink()
+    segment = "{benchmark: zero_shot_segmentation, data: held_out, size: 48, two_head_size: 48, templates: plain}"
+    assert main(["eval", str(run), f"evaluate.segment={segment}"]) == 0
+    columns = json.loads((run / "gallery" / "gallery.json").read_text())["columns"]
+    assert [column["key"] for column in columns] == ["picture", "truth", "sam", "merged"]
+    assert "miou_two_heads" in (run / "report.html").read_text()
+
+
+def test_figures_stand_without_pictures(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing can be drawn, that is said, and table and report are written."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    monkeypatch.setattr(gallery, "_LOOKED_AT", 1)
+    monkeypatch.setattr(gallery, "annotated", lambda sample: False)
+    segment = "{benchmark: zero_shot_segmentation, data: held_out, size: 48, two_head_size: 48, templates: plain}"
+    assert main(["eval", str(run), f"evaluate.segment={segment}"]) == 0
+    assert "no pictures in the report" in capsys.readouterr().err
+    assert "miou_two_heads" in (run / "report.html").read_text()
 
 
 def test_a_published_model_names_no_path_of_its_maker(small: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -65,8 +66,11 @@ def publish(
     models: the merged model first, then controls. Returns the report's path.
     """
     retention.write(run / RETENTION, rows)
-    draw(plan, run / PICTURE, parents, models[0], sources)
-    gallery.write(run, plan, parents, models, sources)
+    try:
+        draw(plan, run / PICTURE, parents, models[0], sources)
+        gallery.write(run, plan, parents, models, sources)
+    except InputError as error:  # no picture among those looked at has anything to show: the figures stand all the same
+        print(f"no pictures in the report: {error}", file=sys.stderr)
     return report.write(run)
 
 
@@ -77,11 +81,13 @@ def draw(
     merged: Subject,
     sources: Mapping[str, Source],
 ) -> None:
-    """A gallery of the first zero-shot segmentation benchmark of the recipe, if it has one."""
+    """A gallery of the recipe's first zero-shot segmentation, if it has one and its parents are there."""
     made = parts.build_benchmarks(plan)
     for name, evaluation in plan.evaluate.items():
         benchmark = made[name]
-        if isinstance(benchmark, ZeroShotSegmentation):
+        if isinstance(benchmark, ZeroShotSegmentation) and parents.capabilities.keys() >= set(
+            benchmark.tasks().values()
+        ):
             picture.draw(
                 path,
                 source=sources[evaluation.data],
