@@ -139,5 +139,6 @@ def show_finished(out: Path, *, name: str) -> None:
     """Print what a finished run found, and where its parts are."""
     show(retention.read(out / RETENTION), title=f"Retention of {name}")
     print(f"merged model: {out / MERGED}")
-    if (out / PICTURE).exists():
-        print(f"picture:      {out / PICTURE}")
+    for what, path in (("picture:", out / PICTURE), ("report:", out / report.REPORT)):
+        if path.exists():
+            print(f"{what:13} {path}")
