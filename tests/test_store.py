@@ -41,6 +41,15 @@ def test_nowhere_remembers_nothing() -> None:
     assert not kept.remembers
 
 
+def test_fresh_uses_nothing_old_and_remembers_what_is_new(tmp_path: Path) -> None:
+    """What was there before is made anew, once, and is what the next one finds."""
+    Store(tmp_path).put("k", {"a": np.zeros(1)})
+    fresh = Store(tmp_path, fresh=True)
+    assert fresh.recall("k", lambda: {"a": np.ones(1)})["a"].tolist() == [1]
+    assert fresh.recall("k", lambda: {"a": np.full(1, 2.0)})["a"].tolist() == [1]
+    assert Store(tmp_path).recall("k", lambda: {"a": np.full(1, 3.0)})["a"].tolist() == [1]
+
+
 def test_a_damaged_entry_is_made_again(tmp_path: Path) -> None:
     """Cut short or overwritten, it is as if it were not there."""
     kept = Store(tmp_path)

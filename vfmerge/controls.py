@@ -7,7 +7,7 @@ probe       the head alone is trained, for as many steps, on the base's frozen t
 cascade     the parents one after another: whatever the one finds is cut out and named by the other (SAM-CLIP, table 7)
 pipeline    the parents side by side in the merged model's own two-head pipeline: two encoders instead of one
 
-The first three are trained as runs of their own below the run's folder, and go on where they were like any run.
+`naive` and `probe` are trained, as runs of their own below the run's folder, and go on where they were like any run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vfmerge import engine, evaluation, measurement, model
-from vfmerge.adapter import AuxiliaryAdapter
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError
-from vfmerge.model import MergedModel, Network
+from vfmerge.model import MergedModel
 from vfmerge.recipe import Recipe, Stage, Stream
 from vfmerge.subject import Subject, Way
 
@@ -71,27 +70,18 @@ def there(run: Path) -> bool:
     return all((run / FOLDER / name / evaluation.MERGED).is_dir() for name in TRAINED)
 
 
-def subjects(
-    run: Path,
-    recipe: Recipe,
-    adapters: Mapping[str, AuxiliaryAdapter],
-    teachers: Mapping[str, Network],
-    *,
-    device: str,
-) -> list[Subject]:
+def subjects(run: Path, recipe: Recipe, parents: Subject, *, device: str) -> list[Subject]:
     """The controls of a run, to be measured: trained ones, interpolations, and the parents together.
 
-    teachers: the parents that could be opened; without all of them those that need them are left out.
+    parents: those that could be opened; controls that need another are left out.
     """
     folders = {name: model.load(run / FOLDER / name / evaluation.MERGED, device=device) for name in TRAINED}
     found = [measurement.merged_of(merged, name=name, control=name) for name, merged in folders.items()]
-    if recipe.base in teachers:
-        found += curve(folders["naive"], teachers[recipe.base].trunk)
-    if teachers.keys() == adapters.keys():
-        parents = measurement.parents_of(adapters, teachers)
+    if recipe.base in parents.capabilities:
+        found += curve(folders["naive"], parents.capabilities[recipe.base].network.trunk)
+    if parents.capabilities.keys() == recipe.parents.keys():
         ways: dict[str, Way] = {"cascade": "cascade", "pipeline": "joint"}
-        for name, way in ways.items():
-            found.append(dataclasses.replace(parents, name=name, control=name, way=way))
+        found += [dataclasses.replace(parents, name=name, control=name, way=way) for name, way in ways.items()]
     return found
 
 

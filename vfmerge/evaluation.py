@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vfmerge import card, folder, gallery, measurement, parts, picture, recipe, retention
+from vfmerge import card, folder, gallery, measurement, parts, picture, recipe, retention, store
 from vfmerge.benchmarks.segmentation import ZeroShotSegmentation
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError
@@ -32,6 +32,7 @@ def finish(session: Session, *, name: str) -> None:
     try:
         rows = _measure(session)
     except InputError as error:
+        retention.write(session.out / RETENTION, [])
         _complete(session, [], name=name)
         remedy = f"the model is saved, without figures: mend it by `vfmerge eval {session.out} KEY=VALUE`"
         raise InputError(f"{error}\n{remedy}") from error
@@ -39,16 +40,17 @@ def finish(session: Session, *, name: str) -> None:
 
 
 def _measure(session: Session) -> list[Row]:
+    """Measure, and publish it."""
     parents = measurement.parents_of(session.adapters, session.teachers)
     merged = measurement.merged_of(session.model.eval())
-    rows = measurement.measure(session.recipe, parents, [merged], session.sources, request=session.request)
-    if rows:
-        publish(session.out, session.recipe, rows, parents, [merged], session.sources)
+    rows = measurement.measure(
+        session.recipe, parents, [merged], session.sources, request=session.request, remembered=store.default()
+    )
+    publish(session.out, session.recipe, rows, parents, [merged], session.sources)
     return rows
 
 
 def _complete(session: Session, rows: list[Row], *, name: str) -> None:
-    retention.write(session.out / RETENTION, rows)
     save_merged(session, rows, name=name)
     shutil.rmtree(session.out / CACHE, ignore_errors=True)  # it can be large, and nothing needs it any more
 
@@ -63,9 +65,11 @@ def publish(
 ) -> Path:
     """Write what was found into a run's folder: the table, the picture, the gallery, and the report that shows all.
 
-    models: the merged model first, then controls. Returns the report's path.
+    models: the merged model first, then controls. Returns the report's path, of nothing measured the table's.
     """
     retention.write(run / RETENTION, rows)
+    if not rows:
+        return run / RETENTION
     try:
         draw(plan, run / PICTURE, parents, models[0], sources)
         gallery.write(run, plan, parents, models, sources)
@@ -125,7 +129,7 @@ def save_merged(session: Session, rows: list[Row], *, name: str) -> None:
 def show(rows: list[Row], *, title: str) -> None:
     """Print the retention table, or that there is none."""
     if not rows:
-        print("nothing was measured: the recipe has no `evaluate` section")
+        print("nothing was measured")
         return
     console = Console()
     if not console.is_terminal:

@@ -71,12 +71,12 @@ def measure(
     sources: Mapping[str, Source],
     *,
     request: signals.Request,
-    remembered: Store | None = None,
+    remembered: Store,
     predictions: Path | None = None,
 ) -> list[Row]:
     """The recipe's benchmarks on parents and models. Raises Stopped on request.
 
-    remembered: scores of before; none is this user's store. predictions: a folder for what the models answer.
+    remembered: scores of before. predictions: a folder for what the models answer.
     """
     with _Bars(request) as bars:
         return retention.measure_all(
@@ -85,7 +85,7 @@ def measure(
             models,
             sources,
             progress=bars.tell,
-            store=remembered or store.default(),
+            store=remembered,
             predictions=predictions,
         )
 

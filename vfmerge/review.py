@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vfmerge import controls, evaluation, folder, measurement, model, parts, recipe, retention, signals, store
 from vfmerge.errors import InputError
-from vfmerge.store import Store
 
 PREDICTIONS = "predictions"
 
@@ -27,7 +26,8 @@ def review(
     path: a run's folder, whose table, gallery and report are written anew; or a model's folder, beside which a
     retention file is written. overrides: changes of its recipe, above all the paths of this machine, which a model's
     folder does not hold. with_controls: train the controls that are missing; those that are there are always measured.
-    predictions: also write what all models answer. fresh: use no score from before.
+    predictions: also write what all models answer. fresh: use no score from before, and
+    remember the new ones.
     Raises InputError for a folder that is none of these, and for controls of a model without its run.
     """
     home = path / evaluation.MERGED if (path / evaluation.MERGED).is_dir() else path
@@ -43,7 +43,7 @@ def review(
     teachers = measurement.open_parents(adapters, device=model.on(device))
     parents, models = measurement.parents_of(adapters, teachers), [measurement.merged_of(merged)]
     if at_home and controls.there(run):
-        models += controls.subjects(run, plan, adapters, teachers, device=str(model.on(device)))
+        models += controls.subjects(run, plan, parents, device=str(model.on(device)))
     written = run / PREDICTIONS if at_home else home.with_name(f"{home.name}.{PREDICTIONS}")
     with signals.watch() as request:
         rows = measurement.measure(
@@ -52,7 +52,7 @@ def review(
             models,
             sources,
             request=request,
-            remembered=Store() if fresh else store.default(),
+            remembered=store.default(fresh=fresh),
             predictions=written if predictions else None,
         )
     if at_home:

@@ -22,10 +22,14 @@ VARIABLE = "VFMERGE_CACHE"
 
 
 class Store:
-    """Arrays by key, in a folder; without a folder nothing is remembered."""
+    """Arrays by key, in a folder; without a folder nothing is remembered.
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+    fresh: what others put there is not used, but made anew, and put in its place.
+    """
+
+    def __init__(self, folder: Path | None = None, *, fresh: bool = False) -> None:
+        self._folder, self._fresh = folder, fresh
+        self._own: set[str] = set()
 
     @property
     def remembers(self) -> bool:
@@ -33,7 +37,7 @@ class Store:
 
     def get(self, key: str) -> dict[str, np.ndarray] | None:
         """The arrays under a key, or none."""
-        if self._folder is None:
+        if self._folder is None or (self._fresh and key not in self._own):
             return None
         from safetensors import SafetensorError
         from safetensors.numpy import load
@@ -49,6 +53,7 @@ class Store:
             return
         from safetensors.numpy import save
 
+        self._own.add(key)
         data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -65,13 +70,13 @@ class Store:
         return known
 
 
-def default() -> Store:
+def default(*, fresh: bool = False) -> Store:
     """The store of this user: `$VFMERGE_CACHE`, else `vfmerge` in `$XDG_CACHE_HOME` or `~/.cache`."""
     asked = os.environ.get(VARIABLE)
     if asked is not None:
-        return Store(Path(asked).expanduser() if asked else None)
+        return Store(Path(asked).expanduser() if asked else None, fresh=fresh)
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Store(Path(home).expanduser() / "vfmerge")
+    return Store(Path(home).expanduser() / "vfmerge", fresh=fresh)
 
 
 def key(*parts: object) -> str:
