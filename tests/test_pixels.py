@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from vfmerge.benchmarks import segmentation
+from vfmerge.benchmarks import predictions, segmentation
 from vfmerge.benchmarks.benchmark import Setup
 from vfmerge.benchmarks.predictions import Predictions
 from vfmerge.benchmarks.segmentation import ZeroShotSegmentation
@@ -140,7 +140,7 @@ def test_predictions_give_the_figure_to_other_tools(tmp_path: Path, background: 
     truth = np.array(Image.open(written))
     answer = np.array(Image.open(tmp_path / "miou_head" / written.name))
     unjudged = TRUTH == VOID if background == "prompt" else TRUTH < 0
-    assert ((truth == segmentation.UNJUDGED) == unjudged).all()
+    assert ((truth == predictions.UNJUDGED) == unjudged).all()
     assert (truth[TRUTH >= 0] == TRUTH[TRUTH >= 0]).all()
     assert answer.max() <= 2
     ious = []

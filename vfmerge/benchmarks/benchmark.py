@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from .predictions import Predictions
 Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
 
+_Item = TypeVar("_Item")
 _BAD = 0.01  # share of unusable pictures that a figure may leave out
 
 
@@ -185,6 +187,13 @@ def _choose(length: int, limit: int | None) -> list[int]:
         return list(range(length))
     shuffled = random.Permutation(length, random.key("evaluation"))
     return sorted(shuffled[place] for place in range(limit))
+
+
+def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """So many at a time; the last may be fewer."""
+    rest = iter(items)
+    while some := list(itertools.islice(rest, size)):
+        yield some
 
 
 def mean(values: np.ndarray) -> float:

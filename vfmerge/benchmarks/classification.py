@@ -5,8 +5,7 @@ Axis letters: B pictures, K classes, D embedding width.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -16,7 +15,7 @@ from vfmerge.capability import Capability, ImageText
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError, one_line
 
-from .benchmark import Benchmark, Score, Setup, image_text_of, mean, samples, score
+from .benchmark import Benchmark, Score, Setup, batched, image_text_of, mean, samples, score
 from .predictions import Predictions
 from .templates import Templates, embed_classes
 
@@ -59,7 +58,9 @@ class ZeroShotClassification(Benchmark):
         setup.predictions.whole("classes.json", list(source.classes))
         ranks: list[int] = []
         groups: list[str | None] = []
-        for some in _batches(samples(source, limit=self._limit, progress=setup.progress), self._batch):
+        told = samples(source, limit=self._limit, progress=setup.progress)
+        labelled = (sample for sample in told if sample.labels is not None and len(sample.labels))
+        for some in batched(labelled, self._batch):
             pictures = image_text.encode_image([sample.image for sample in some], size=self._size)
             similarity = pictures @ words.to(pictures.device).T  # [B, K]
             order = similarity.argsort(dim=1, descending=True, stable=True).tolist()
@@ -70,13 +71,8 @@ class ZeroShotClassification(Benchmark):
                 _write(setup.predictions, sample, label=label, ranked=ranked)
         if not ranks:
             raise InputError(f"no picture with a label among {len(source)}; give data that has labels")
-        depths = (1, 5) if len(source.classes) >= _FEW else (1,)
-        overall = [self._score(np.array(ranks), depth) for depth in depths]
+        overall = tops(np.array(ranks), classes=len(source.classes), task=self._task)
         return overall + self._by_group(np.equal(ranks, 0).astype(float), groups, source.groups)
-
-    def _score(self, ranks: np.ndarray, depth: int) -> Score:
-        hits = (ranks < depth).astype(float)
-        return score(metric=f"top{depth}", task=self._task, values=hits, reduce=mean, n=len(hits))
 
     def _by_group(self, hits: np.ndarray, groups: Sequence[str | None], names: Sequence[str]) -> list[Score]:
         """The worst group's accuracy, then each group's, of the groups that have a picture. hits: [pictures]."""
@@ -91,19 +87,21 @@ class ZeroShotClassification(Benchmark):
         return scores
 
 
+def tops(ranks: np.ndarray, *, classes: int, task: str) -> list[Score]:
+    """top1, and top5 where there are ten classes or more, of the place [pictures], from 0, of each right class."""
+    scores = []
+    for depth in (1, 5) if classes >= _FEW else (1,):
+        hits = (ranks < depth).astype(float)
+        scores.append(score(metric=f"top{depth}", task=task, values=hits, reduce=mean, n=len(hits)))
+    return scores
+
+
 def worst(values: np.ndarray) -> float:
     """The least mean of any group: values [n, 2] are a number and the group that it is of."""
     group = values[:, 1].astype(int)
     count = np.bincount(group)
     total = np.bincount(group, weights=values[:, 0])
     return float((total[count > 0] / count[count > 0]).min())
-
-
-def _batches(pictures: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
-    """Pictures that have a label, so many at a time."""
-    labelled = (sample for sample in pictures if sample.labels is not None and len(sample.labels))
-    while some := list(itertools.islice(labelled, size)):
-        yield some
 
 
 def _label(sample: Sample) -> int:

@@ -9,11 +9,10 @@ Axis letters: N rows, B pictures, S side of the square input in pixels, C channe
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Self, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError, one_line
 from vfmerge.problem import suggestion
 
-from .benchmark import Benchmark, Progress, Setup, samples
+from .benchmark import Benchmark, Progress, Setup, batched, samples
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from vfmerge.adapter import Features
 
 _BYTES, _ROWS = 4 * 2**20, 8192  # in memory at a time
-
-_Item = TypeVar("_Item")
 
 
 class Table:
@@ -182,10 +179,3 @@ def train_of(benchmark: Benchmark, source: Source, setup: Setup) -> Source:
 def length(source: Source, limit: int | None) -> int:
     """How many pictures of a source are looked at."""
     return len(source) if limit is None else min(limit, len(source))
-
-
-def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """So many at a time; the last may be fewer."""
-    rest = iter(items)
-    while some := list(itertools.islice(rest, size)):
-        yield some

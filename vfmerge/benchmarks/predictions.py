@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from vfmerge.data.source import VOID
+from vfmerge.errors import InputError
+
+UNJUDGED = 255
+"""What a pixel that is not judged is in a written map."""
 
 
 class Predictions:
@@ -40,16 +46,22 @@ class Predictions:
         if path := self._place(file):
             path.write_text(json.dumps(content, allow_nan=False) + "\n")
 
-    def labels(self, folder: str, name: str, numbers: np.ndarray) -> None:
-        """Write a map of class numbers [H, W] as a grey PNG in `folder`, called after the picture.
+    def legend(self, names: Sequence[str]) -> None:
+        """Write what the numbers in maps mean, the last of them the background: `classes.json`.
 
-        It has 8 bits and what is not judged is 255; where there is a number of 255 or more, 16 bits and 65535.
+        Raises InputError, where answers are wanted, for more than a grey PNG can tell apart.
         """
+        if self.wanted and len(names) > UNJUDGED:
+            text = f"--save-predictions: {len(names) - 1} classes and the background are more than grey PNGs can tell"
+            raise InputError(f"{text} apart; measure without it")
+        self.whole("classes.json", list(names))
+
+    def labels(self, folder: str, name: str, numbers: np.ndarray) -> None:
+        """Write a map of class numbers [H, W] as a grey PNG in `folder`, called after the picture; VOID is UNJUDGED."""
         from PIL import Image
 
         if path := self._place(f"{folder}/{file_name(name)}.png"):
-            kind = np.uint8 if numbers.max() < 255 else np.uint16
-            Image.fromarray(np.where(numbers < 0, np.iinfo(kind).max, numbers).astype(kind)).save(path)
+            Image.fromarray(np.where(numbers == VOID, UNJUDGED, numbers).astype(np.uint8)).save(path)
 
     def _place(self, file: str) -> Path | None:
         if self._folder is None:

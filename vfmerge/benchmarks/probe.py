@@ -15,8 +15,9 @@ from vfmerge.capability import Capability
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError
 
-from .benchmark import Score, Setup, mean, score
-from .features import Table, View, Work, batched, device, length, trunks
+from .benchmark import Score, Setup, batched
+from .classification import tops
+from .features import Table, View, Work, device, length, trunks
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,6 @@ Pool = Literal["summary", "mean", "max"]
 """What stands for a whole picture: the trunk's own summary, and where it has none the mean over its coarsest map; or
 the mean, or the maximum, over that map for every trunk."""
 
-_FEW = 10  # with fewer classes top-5 says little
 _TOGETHER = 1024  # pictures classified at a time
 
 
@@ -77,9 +77,7 @@ class Probe:
                 labels = self._fill(features, capability, train, work=work)
                 rank = learn(_lesson(features, labels, train, device(capability), work))
                 ranks = self._judge(rank, capability, source, setup=setup, work=work)
-            for depth in (1, 5) if len(source.classes) >= _FEW else (1,):
-                hits = (ranks < depth).astype(float)
-                one = score(metric=f"top{depth}", task=tasks[0], values=hits, reduce=mean, n=len(hits))
+            for one in tops(ranks, classes=len(source.classes), task=tasks[0]):
                 scores += [dataclasses.replace(one, task=task) for task in tasks]
         return scores
 

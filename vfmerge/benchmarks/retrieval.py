@@ -6,19 +6,18 @@ Axis letters: n pictures, T sentences, Q queries, A answers, D embedding width.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from vfmerge.capability import Capability, ImageText
-from vfmerge.data.source import Sample, Source
+from vfmerge.data.source import Source
 from vfmerge.errors import InputError
 from vfmerge.store import Store, key
 
-from .benchmark import Benchmark, Score, Setup, image_text_of, mean, ratio, samples, score
+from .benchmark import Benchmark, Score, Setup, batched, image_text_of, mean, ratio, samples, score
 from .predictions import Predictions
 
 DEPTHS = (1, 5, 10)
@@ -82,7 +81,8 @@ class Retrieval(Benchmark):
     def _embed(self, image_text: ImageText, source: Source, setup: Setup) -> tuple[Gallery, np.ndarray]:
         """What the pictures are called and say, and their unit embeddings, float64 [n, D]."""
         gallery, rows = Gallery(), []
-        for some in _batches(samples(source, limit=self._limit, progress=setup.progress), self._batch):
+        told = samples(source, limit=self._limit, progress=setup.progress)
+        for some in batched((sample for sample in told if sample.captions), self._batch):
             for sample in some:
                 gallery.add(sample.name, sample.captions[: self._captions])
             embedded = image_text.encode_image([sample.image for sample in some], size=self._size)
@@ -173,13 +173,6 @@ def _embed_texts(image_text: ImageText, sentences: Sequence[str], *, store: Stor
 
     known = key("captions", image_text.text_key(), list(sentences)) if store.remembers else ""
     return store.recall(known, embed)["texts"].astype(np.float64)
-
-
-def _batches(pictures: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
-    """Pictures that have a caption, so many at a time."""
-    captioned = (sample for sample in pictures if sample.captions)
-    while some := list(itertools.islice(captioned, size)):
-        yield some
 
 
 def _write(predictions: Predictions, gallery: Gallery, found: Ranks, finding: Ranks) -> None:

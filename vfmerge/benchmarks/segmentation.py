@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BACKGROUND_NAME = "background"
-UNJUDGED = 255
-"""In the truth that is written with predictions: a pixel that is not judged, as in Pascal VOC."""
 
 
 class ZeroShotSegmentation(Benchmark):
@@ -109,19 +107,15 @@ class ZeroShotSegmentation(Benchmark):
         if image_text_of(model, self._image_text) is None:
             return []
         background = len(source.classes)
-        if setup.predictions.wanted and background >= UNJUDGED:
-            text = f"--save-predictions: {background} classes and the background are more than grey PNGs can tell apart"
-            raise InputError(f"{text}; measure without it")
         labellers = self.labellers(model, source.classes, store=setup.store)
         ignored = background if self._background == "ignore" else VOID
         counts: dict[str, list[np.ndarray]] = {metric: [] for metric in labellers}
-        setup.predictions.whole("classes.json", [*source.classes, BACKGROUND_NAME])
+        setup.predictions.legend([*source.classes, BACKGROUND_NAME])
         for sample in samples(source, limit=self._limit, progress=setup.progress):
             if not annotated(sample):
                 continue
             truth = label_map(sample, background=background)
-            judged = (truth != VOID) & (truth != ignored)
-            setup.predictions.labels("truth", sample.name, np.where(judged, truth, UNJUDGED))
+            setup.predictions.labels("truth", sample.name, np.where(truth == ignored, VOID, truth))
             for metric, labeller in labellers.items():
                 answer = labeller.label(sample.image, name=sample.name)
                 setup.predictions.labels(metric, sample.name, answer)

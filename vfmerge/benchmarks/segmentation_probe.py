@@ -20,7 +20,7 @@ from .benchmark import Benchmark, Score, Setup, score
 from .dense_lesson import DenseLesson, Schedule, label
 from .features import View, Work, device, length, train_of, trunks
 from .predictions import Predictions
-from .segmentation import BACKGROUND_NAME, UNJUDGED, annotated, count, label_map, mean_iou
+from .segmentation import BACKGROUND_NAME, annotated, count, label_map, mean_iou
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -82,12 +82,7 @@ class SegmentationProbe(Benchmark):
         steps = len(self._heads) * self._schedule.work
         each = length(train, self._train_limit) + steps + length(source, self._limit)
         work = Work(setup.progress, total=len(found) * each)
-        if setup.predictions.wanted and len(source.classes) >= UNJUDGED:
-            text = (
-                f"--save-predictions: {len(source.classes)} classes and the background are more than grey PNGs can tell"
-            )
-            raise InputError(f"{text} apart; measure without it")
-        setup.predictions.whole("classes.json", [*source.classes, BACKGROUND_NAME])
+        setup.predictions.legend([*source.classes, BACKGROUND_NAME])
         scores = []
         for capability, tasks in found:
             heads = self._learn(capability, train, work=work)
@@ -133,7 +128,7 @@ class SegmentationProbe(Benchmark):
                         truth = self._truth(sample, source)
                         answer = label(low, (truth.shape[0], truth.shape[1]))
                         counts[head].append(count(answer, truth, classes=len(source.classes) + 1))
-                        predictions.labels("truth", sample.name, np.where(truth == VOID, UNJUDGED, truth))
+                        predictions.labels("truth", sample.name, truth)
                         predictions.labels(f"{head}_miou", sample.name, answer)
         if not any(row[:, 2].any() for rows in counts.values() for row in rows):
             raise InputError(f"no picture with labels of pixels among {len(source)}; give data that has some")
