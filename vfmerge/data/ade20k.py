@@ -7,21 +7,18 @@ from pathlib import Path
 from vfmerge.data import classnames as lists
 from vfmerge.data import pairs, paths
 from vfmerge.data.legend import Legend
-from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
 _OTHER = 0  # objects of none of the 150 classes, which the challenge does not judge
 
 
-class ADE20K(Source):
+class ADE20K(pairs.Numbered):
     """Pictures of scenes with pixels of 150 classes; those of other classes are not judged.
 
     path: the folder ADEChallengeData2016. split: a folder in its images and annotations, such as validation.
     classnames: a file with other words for the classes, one a line; without, of the synonyms in objectInfo150.txt the
     first is taken. limit: only the first so many.
     """
-
-    has_pixels = True
 
     def __init__(
         self, *, path: str, split: str = "validation", classnames: str | None = None, limit: int | None = None
@@ -34,14 +31,8 @@ class ADE20K(Source):
         stems = pairs.stems(mask_root, suffix=".png", option="path")
         self._pairs = pairs.match(image_root, mask_root, suffix=".png", stems=stems, limit=limit)
 
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def read(self, index: int) -> Sample:
-        return self._pairs.read(index, self._legend.label)
-
-    def digest(self) -> str:
-        return paths.digest(["ade20k", *self.classes, *self._pairs.contents()])
+    def facts(self) -> list[object]:
+        return ["ade20k", *self.classes]
 
 
 def _classes(table: Path) -> tuple[str, ...]:

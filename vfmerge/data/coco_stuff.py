@@ -5,7 +5,6 @@ from __future__ import annotations
 from vfmerge.data import classnames as lists
 from vfmerge.data import pairs, paths
 from vfmerge.data.legend import Legend
-from vfmerge.data.source import Sample, Source
 
 _UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # numbers of things that COCO planned and never annotated
 _RAW = tuple(number for number in range(182) if number not in _UNUSED)
@@ -13,7 +12,7 @@ _VOID = 255
 _CONVERTED = "_labelTrainIds.png"
 
 
-class CocoStuff(Source):
+class CocoStuff(pairs.Numbered):
     """Pictures of COCO with pixels of 171 classes; unlabelled ones are not judged.
 
     images, masks: two folders, such as val2017 of the pictures and of stuffthingmaps. Masks are as published, with
@@ -21,8 +20,6 @@ class CocoStuff(Source):
     files named *_labelTrainIds.png.
     classnames: a file with other words for the classes, one a line. limit: only the first so many.
     """
-
-    has_pixels = True
 
     def __init__(self, *, images: str, masks: str, classnames: str | None = None, limit: int | None = None) -> None:
         image_root, mask_root = paths.folder(images, option="images"), paths.folder(masks, option="masks")
@@ -34,11 +31,5 @@ class CocoStuff(Source):
         self._legend = Legend(values, void=[_VOID])
         self._pairs = pairs.match(image_root, mask_root, suffix=suffix, stems=stems, limit=limit)
 
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def read(self, index: int) -> Sample:
-        return self._pairs.read(index, self._legend.label)
-
-    def digest(self) -> str:
-        return paths.digest(["coco_stuff", *self.classes, *self._pairs.contents()])
+    def facts(self) -> list[object]:
+        return ["coco_stuff", *self.classes]

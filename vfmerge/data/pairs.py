@@ -5,6 +5,7 @@ Axis letters: H x W pixels.
 
 from __future__ import annotations
 
+import abc
 import collections
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from vfmerge.data import paths, picture
-from vfmerge.data.source import Sample
+from vfmerge.data.legend import Legend
+from vfmerge.data.source import Sample, Source
 from vfmerge.errors import BadSample, InputError
 
 
@@ -45,6 +47,27 @@ class Pairs:
         """Names and sizes of all files, for a digest."""
         yield from paths.sizes(self._images, [file for file, _ in self._files])
         yield from paths.sizes(self._masks, [drawn for _, drawn in self._files])
+
+
+class Numbered(Source):
+    """Pictures whose masks have the same numbers everywhere: what several layouts have in common."""
+
+    has_pixels = True
+    _pairs: Pairs
+    _legend: Legend
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def read(self, index: int) -> Sample:
+        return self._pairs.read(index, self._legend.label)
+
+    def digest(self) -> str:
+        return paths.digest([*self.facts(), *self._pairs.contents()])
+
+    @abc.abstractmethod
+    def facts(self) -> list[object]:
+        """What fixes the samples beside their files: the layout, its classes, what its numbers mean."""
 
 
 def match(images: Path, masks: Path, *, suffix: str, stems: Sequence[str], limit: int | None) -> Pairs:

@@ -8,7 +8,6 @@ from typing import Literal
 from vfmerge.data import classnames as lists
 from vfmerge.data import pairs, paths
 from vfmerge.data.legend import Legend
-from vfmerge.data.source import Sample, Source
 
 Background = Literal["judged", "void"]
 """What pixels of no class are: judged as background, or not judged."""
@@ -16,7 +15,7 @@ Background = Literal["judged", "void"]
 _NO_CLASS, _VOID = 0, 255  # in the masks of both
 
 
-class VOC(Source):
+class VOC(pairs.Numbered):
     """Pictures of PASCAL VOC with pixels of 20 classes; the outlines drawn around objects are not judged.
 
     path: the folder VOC2012 of the development kit. split: a list in ImageSets/Segmentation, without `.txt`.
@@ -24,8 +23,6 @@ class VOC(Source):
     background: whether pixels of no class are judged, as in figures of 21 classes, or void, as in figures of 20.
     classnames: a file with other words for the classes, one a line. limit: only the first so many.
     """
-
-    has_pixels = True
 
     def __init__(
         self,
@@ -42,17 +39,11 @@ class VOC(Source):
         self._background = background
         self._legend = _legend(len(self.classes), background=background)
 
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def read(self, index: int) -> Sample:
-        return self._pairs.read(index, self._legend.label)
-
-    def digest(self) -> str:
-        return paths.digest(["voc", *self.classes, self._background, *self._pairs.contents()])
+    def facts(self) -> list[object]:
+        return ["voc", *self.classes, self._background]
 
 
-class PascalContext(Source):
+class PascalContext(pairs.Numbered):
     """Pictures of PASCAL VOC 2010 with pixels of the 59 classes that are most frequent in Context.
 
     The masks are those that mmsegmentation's converter writes from Context's JSON: 1 to 59 are the classes in
@@ -63,8 +54,6 @@ class PascalContext(Source):
     classes, or void, as in figures of 59.
     classnames: a file with other words for the classes, one a line. limit: only the first so many.
     """
-
-    has_pixels = True
 
     def __init__(
         self,
@@ -81,14 +70,8 @@ class PascalContext(Source):
         self._background = background
         self._legend = _legend(len(self.classes), background=background)
 
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def read(self, index: int) -> Sample:
-        return self._pairs.read(index, self._legend.label)
-
-    def digest(self) -> str:
-        return paths.digest(["pascal_context", *self.classes, self._background, *self._pairs.contents()])
+    def facts(self) -> list[object]:
+        return ["pascal_context", *self.classes, self._background]
 
 
 def _pairs(path: str, *, listed: str, split: str, masks: str, limit: int | None) -> pairs.Pairs:

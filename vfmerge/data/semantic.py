@@ -8,13 +8,12 @@ from pydantic import Field
 
 from vfmerge.data import pairs, paths
 from vfmerge.data.legend import Legend
-from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
 Value = Annotated[int, Field(ge=0, le=65535)]
 
 
-class Semantic(Source):
+class Semantic(pairs.Numbered):
     """Pictures with the class of each pixel: for the mask `a/b.png`, the picture `a/b` of any extension.
 
     images, masks: the two folders, or one for both if names tell them apart. Masks are PNGs of 8 or 16 bits of grey or
@@ -27,8 +26,6 @@ class Semantic(Source):
     split: a file that lists the samples, one a line: paths of pictures without extension; none is all masks there are.
     limit: only the first so many.
     """
-
-    has_pixels = True
 
     def __init__(
         self,
@@ -58,11 +55,5 @@ class Semantic(Source):
         self._pairs = pairs.match(image_root, mask_root, suffix=suffix, stems=stems, limit=limit)
         self._meaning = [*self.classes, numbers, background, voids]
 
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def read(self, index: int) -> Sample:
-        return self._pairs.read(index, self._legend.label)
-
-    def digest(self) -> str:
-        return paths.digest(["semantic", *self._meaning, *self._pairs.contents()])
+    def facts(self) -> list[object]:
+        return ["semantic", *self._meaning]
