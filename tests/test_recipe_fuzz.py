@@ -19,7 +19,7 @@ from vfmerge.errors import InputError
 from vfmerge.recipe import Recipe
 
 _MUTANTS = 500
-_SECONDS = 0.5  # each; on an idle machine it takes a tenth of that
+_SECONDS = 60  # a recipe takes a twentieth of a second; one that explodes would take minutes
 _HOSTILE = [
     "os.system",
     "builtins:exec",
