@@ -23,6 +23,11 @@ fake_import = fake_import:Thing
 fake_syntax = fake_syntax:Thing
 fake_exit = fake_exit:Thing
 fake_nothing = fake_plugins:Nothing
+fake_warning = fake_warning:Thing
+fake_older = fake_plugins:Older
+fake_newer = fake_plugins:Newer
+fake_unmarked = fake_plugins:Unmarked
+fake_clumsy = fake_plugins:Clumsy
 
 [vfmerge.data]
 fake_pictures = fake_plugins:Pictures
@@ -54,9 +59,10 @@ stages:
     train: {trunk: 4e-6, heads.outline: 4e-6, heads.caption: 4e-5}
     schedule: constant
     end: 0.1
+    balance: true
     streams:
-      - {data: images, size: 32, batch: 8, tasks: {caption: 1}}
-      - {data: outlines, size: 32, batch: 4, fit: pad, masks: 4, tasks: {outline: 10}}
+      - {data: images, size: 32, batch: 8, drop: 0.5, tasks: {caption: 1, outline: 1}}
+      - {data: outlines, size: 32, batch: 4, fit: pad, masks: 4, fraction: 0.5, tasks: {outline: 10}}
 evaluate:
   guess: {benchmark: fake_guessing, data: outlines, tries: 3}
 optimizer: {betas: [0.9, 0.98], eps: 1e-6, weight_decay: 0.1}
@@ -148,6 +154,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "fake_import.py").write_text("import a_module_that_nobody_has\n")
     (folder / "fake_syntax.py").write_text("def :\n")
     (folder / "fake_exit.py").write_text("import sys; sys.exit(3)\n")
+    (folder / "fake_warning.py").write_text("raise RuntimeError('one line\\nand another')\n")
     shutil.copy(Path(__file__).parent / "fakes" / "fake_plugins.py", folder)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", str(folder))

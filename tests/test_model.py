@@ -13,7 +13,7 @@ from vfmerge_adapters.open_clip import OpenCLIP
 from vfmerge_adapters.sam import SAM
 
 import vfmerge
-from vfmerge import commit
+from vfmerge import commit, recipe, rules
 from vfmerge.adapter import AuxiliaryAdapter
 from vfmerge.errors import CheckpointError, InputError
 from vfmerge.model import MergedModel
@@ -128,3 +128,19 @@ def test_unknown_names_are_attribute_errors(merged: MergedModel) -> None:
     """`model.dino` where there is no such parent is what Python users expect."""
     with pytest.raises(AttributeError, match="dino"):
         merged.dino  # noqa: B018
+
+
+def test_names_that_a_model_has_already_are_reserved() -> None:
+    """Whatever torch or this package calls an attribute, no recipe may call a parent."""
+    own = set(dir(MergedModel)) | set(dir(torch.nn.ModuleDict())) | {"trunk", "heads", "adapters", "base", "fixed"}
+    assert {name for name in own if not name.startswith("_")} <= rules.RESERVED
+
+
+@pytest.mark.parametrize("name", ["trunk", "train", "items"])
+def test_a_parent_by_a_reserved_name_is_refused(name: str, small: Path) -> None:
+    """In one line, before anything is built."""
+    text = small.read_text().replace("  clip:", f"  {name}:").replace("heads.clip", f"heads.{name}")
+    path = small.with_name("reserved.yaml")
+    path.write_text(text.replace("{clip:", f"{{{name}:"))
+    with pytest.raises(InputError, match=f"parents.{name}: every model has a {name} already"):
+        recipe.load(str(path))

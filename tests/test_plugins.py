@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vfmerge import options, plugins
+from vfmerge.cli import main
 from vfmerge.errors import InputError
 
 _FILE = """
@@ -57,6 +58,10 @@ def test_find_proposes(fakes: Path) -> None:
         ("fake_stranger", "is no AuxiliaryAdapter"),
         ("fake_unfinished", "lacks capability, head, loss, portable, start, teacher"),
         ("fake_twice", "offered by fakes and rival"),
+        ("fake_warning", "package fakes: cannot be imported .RuntimeError: one line and another.; mend or reinstall"),
+        ("fake_older", "package fakes: was made for interface 1 of vfmerge, and this one has 2; upgrade it$"),
+        ("fake_newer", "package fakes: was made for interface 3 of vfmerge, and this one has 2; upgrade vfmerge$"),
+        ("fake_unmarked", "package fakes: says not for which interface it was made; write `interface = 2`$"),
     ],
 )
 def test_a_broken_one(fakes: Path, name: str, reason: str) -> None:
@@ -68,6 +73,47 @@ def test_a_broken_one(fakes: Path, name: str, reason: str) -> None:
     assert listed["fake_outline"].broken is None
     assert listed["fake_outline"].summary == "Outlines things; eight channels, cells of eight pixels."
     assert listed["fake_outline"].package == "fakes"
+
+
+def test_broken_ones_break_nothing_else(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With all of them installed, `ls` lists every one by name, and a recipe that names none of them passes `check`."""
+    assert main(["ls"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split()[0] for line in lines if "BROKEN:" in line]
+    assert shown == sorted(shown)
+    assert set(shown) == {
+        "fake_exit", "fake_import", "fake_newer", "fake_nothing", "fake_older", "fake_stranger", "fake_syntax",
+        "fake_twice", "fake_unfinished", "fake_unmarked", "fake_warning",
+    }  # fmt: skip
+    assert main(["check", str(sample)]) == 0
+    assert "BROKEN" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fake_import", "ModuleNotFoundError"),
+        ("fake_syntax", "SyntaxError"),
+        ("fake_unfinished", "lacks capability"),
+        ("fake_twice", "offered by fakes and rival"),
+        ("fake_older", "interface 1"),
+        ("fake_clumsy", "cannot be made (KeyError: 'a table of its own')"),
+    ],
+)
+def test_a_recipe_that_names_a_broken_one(
+    sample: Path, tmp_path: Path, command: str, name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused in one line that names parent and adapter, before anything is written."""
+    options = [] if name == "fake_clumsy" else ["parents.caption.options.model=tiny"]
+    given = [str(sample), f"parents.caption={{adapter: {name}}}", *options]
+    assert main([command, *given, *(["--out", str(tmp_path / "out")] if command == "run" else [])]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "parents.caption" in captured.err
+    assert message in captured.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_add_file(fakes: Path, tmp_path: Path) -> None:
@@ -87,6 +133,8 @@ def test_add_file(fakes: Path, tmp_path: Path) -> None:
         ("import fake_plugins", "defines no adapter"),
         ("from fake_plugins import Caption\nclass A(Caption):\n    name = 'fake_outline'", "is there already"),
         ("from fake_plugins import Unfinished\nclass A(Unfinished): pass", "lacks"),
+        ("def :", "SyntaxError"),
+        ("from fake_plugins import Older\nclass A(Older): pass", "interface 1 of vfmerge"),
     ],
 )
 def test_add_file_refuses(fakes: Path, tmp_path: Path, text: str, reason: str) -> None:

@@ -723,10 +723,10 @@ def parent(vision: dict[str, Any]) -> Network:
 @pytest.mark.parametrize(
     ("vision", "project"),
     [
-        pytest.param(VIT, lambda visual, summary: summary @ visual.proj, id="vit"),
-        pytest.param(MEAN, lambda visual, summary: summary @ visual.proj, id="vit of means"),
-        pytest.param(RESNET, lambda visual, summary: summary, id="resnet"),
-        pytest.param(TIMM, lambda visual, summary: visual.head(summary), id="timm"),
+        pytest.param(VIT, lambda own, summary: summary @ own.proj, id="vit"),
+        pytest.param(MEAN, lambda own, summary: summary @ own.proj, id="vit of means"),
+        pytest.param(RESNET, lambda own, summary: summary, id="resnet"),
+        pytest.param(TIMM, lambda own, summary: own.head(summary), id="timm"),
     ],
 )
 def test_a_clips_summary_is_what_it_projects(
@@ -736,12 +736,12 @@ def test_a_clips_summary_is_what_it_projects(
     network = parent(vision)
     images = torch.rand(2, 3, vision["image_size"], vision["image_size"])
     seen = network.head.features(network.trunk, images)
-    expected = network.trunk(images).summary
-    torch.testing.assert_close(project(network.trunk.visual, seen.summary), expected, rtol=1e-4, atol=1e-5)
+    expected = network.head.embed(network.encode(images))
+    torch.testing.assert_close(project(network.head.projection, seen.summary), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("vision", "channels", "cells"), [(VIT, 48, (8, 12)), (RESNET, 256, (2, 3)), (TIMM, 192, (14, 14))]
+    ("vision", "channels", "cells"), [(VIT, 48, (8, 12)), (RESNET, 256, (2, 3)), (TIMM, 192, (4, 6))]
 )
 def test_a_clips_map_follows_the_size(vision: dict[str, Any], channels: int, cells: tuple[int, int]) -> None:
     """A cell for every patch, before the projection, where the tower takes other sizes than its own."""
@@ -755,4 +755,5 @@ def test_a_vits_map_is_its_normalised_tokens() -> None:
     network = parent(VIT | {"pool_type": "avg"})
     images = torch.rand(2, 3, 32, 32)
     (cells,) = network.head.features(network.trunk, images).maps
-    torch.testing.assert_close(cells.mean((2, 3)) @ network.trunk.visual.proj, network.trunk(images).summary)
+    embeddings = network.head.embed(network.encode(images))
+    torch.testing.assert_close(cells.mean((2, 3)) @ network.head.projection.proj, embeddings)

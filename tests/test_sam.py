@@ -206,7 +206,7 @@ def test_rehearsal_loss_is_zero_at_the_parent_and_spares_the_prompt_encoder() ->
 
 
 def test_sam_can_be_taught_to_another_trunk() -> None:
-    """As an auxiliary: a head for a trunk of another width and stride, its decoder the parent's, its neck new."""
+    """As an auxiliary on a trunk of another width and stride: its decoder the parent's, on the parent's grid."""
     adapter, batch = SAM(variant="tiny", random=True), scene_batch()
     teacher = adapter.teacher()
     head = adapter.head(FeatureSpec(channels=(48,), strides=(16,)))
@@ -214,7 +214,7 @@ def test_sam_can_be_taught_to_another_trunk() -> None:
     own, new = teacher.head.state_dict(), head.state_dict()
     assert all(torch.equal(own[name], new[name]) for name in own if not name.startswith("neck.0"))
     logits, ious = head(Features(maps=(torch.rand(3, 48, 6, 6),)), batch)
-    assert logits.shape == (3, 4, 24, 24)
+    assert logits.shape == (3, 4, 48, 48)
     assert ious.shape == (3, 4)
 
 

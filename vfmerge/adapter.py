@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,18 +23,25 @@ if TYPE_CHECKING:
     from vfmerge.capability import Capability
     from vfmerge.model import Network
 
+INTERFACE = 2
+"""The version of what this file asks of an adapter. An adapter says which one it was written for."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
     """What a trunk promises: channels and stride (pixels a cell) of each map, finest first; the summary's width.
 
     heads: attention heads of the trunk's blocks, where it has such; a head that starts from a block needs to know.
+    fixed_size: side in pixels of the only square that it takes; none where it takes every multiple of its strides.
+    origin: of the trunk of an earlier merge, which one that was: a head that was its own there is its own again.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     summary: int | None = None
     heads: int | None = None
+    fixed_size: int | None = None
+    origin: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +94,9 @@ class AuxiliaryAdapter(abc.ABC):
     `InputError` that names the option.
     """
 
+    interface: ClassVar[int]
+    """The version of this interface that the adapter was written for: a plain number, not `INTERFACE` itself."""
+
     licence: str = "unknown"
     """The licence of the weights, an SPDX name where there is one: it goes into the manifest and the model card."""
 
@@ -115,12 +125,26 @@ class AuxiliaryAdapter(abc.ABC):
         """The trainable module (Features, Batch) -> answer on a trunk that gives `features`: its shape, no weights.
 
         A frozen part that the capability needs (a text tower, a prompt encoder) belongs to the head, with
-        `requires_grad` off. For a base this is the parent's own head.
+        `requires_grad` off.
         """
 
     @abc.abstractmethod
     def start(self, head: nn.Module, trunk: nn.Module, teacher: Network) -> None:
         """Give a new head its first weights in place, from the teacher's or from those of the trunk it will sit on."""
+
+    def calibrate(self, head: nn.Module, targets: Iterator[Any]) -> None:  # noqa: B027  (most have nothing to do)
+        """Set what a head keeps of its targets' statistics, in place, before the first step that teaches it.
+
+        targets: what the teacher says of the first batches of the first stream that teaches the task, made one by one
+        as they are asked for, without end. Most heads keep no statistics and ask for none.
+        """
+
+    def target(self, answer: Any) -> Any:
+        """A head's answer in the form of a target, for a merged model that teaches what it was taught.
+
+        Most heads answer as their teachers do.
+        """
+        return answer
 
     @abc.abstractmethod
     def loss(self, answer: Any, target: Any, batch: Batch) -> Mapping[str, Tensor]:
@@ -134,8 +158,18 @@ class AuxiliaryAdapter(abc.ABC):
 class BaseAdapter(AuxiliaryAdapter):
     """A parent that can lend its trunk: `teacher().trunk` has the same parameter names as `trunk()`."""
 
-    features: FeatureSpec
+    @property
+    @abc.abstractmethod
+    def features(self) -> FeatureSpec:
+        """What the trunk promises."""
 
     @abc.abstractmethod
     def trunk(self) -> nn.Module:
         """images [B, 3, H, W] in [0, 1] -> Features: its shape, no weights. It normalises the images itself."""
+
+    @abc.abstractmethod
+    def own_head(self) -> nn.Module:
+        """The parent's own head for its own trunk, (Features, Batch) -> answer: its shape, no weights.
+
+        `start` fills it as it does the others, so that an untrained merged model equals its base.
+        """

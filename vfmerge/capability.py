@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from vfmerge.adapter import Features
     from vfmerge.model import Network
@@ -32,6 +32,11 @@ class Capability(abc.ABC):
     def __init__(self, network: Network) -> None:
         """network: the trunk and the head that answer; probes and counts look at it too."""
         self.network = network
+
+    @property
+    def seen_by(self) -> nn.Module:
+        """The module whose work `features` is: of capabilities that share it, one is probed for all."""
+        return self.network.trunk
 
     def features(self, images: Tensor) -> Features:
         """What the trunk sees in images [B, 3, H, W] in [0, 1], for probes that learn from it.

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from vfmerge import spdx
 from vfmerge.retention import Row, escape, markdown
 
 _NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research[- ]only", re.IGNORECASE)
@@ -60,17 +61,19 @@ def card(
     data: Mapping[str, int],
     recipe: str,
     rows: Sequence[Row],
+    trained: bool = True,
 ) -> str:
     """The card's Markdown, with front matter.
 
     name: of the run. version: of vfmerge. base: the parent that lent its trunk. data: number of pictures of each data
     set. recipe: the resolved recipe's YAML. rows: the retention table, or nothing if nothing was measured.
+    trained: whether the recipe has stages.
     """
     licence = inherit({parent: origin.licence for parent, origin in parents.items()})
     sections = [
         _front(parents, licence),
         f"# {escape(name)}",
-        _summary(base, parents, version),
+        _summary(base, parents, version, trained=trained),
         "## Licence\n\n" + licence.verdict,
         "## What it kept\n\n" + _kept(rows),
         "## Use\n\n" + _use(parents),
@@ -84,10 +87,12 @@ def card(
 
 def inherit(licences: Mapping[str, str]) -> Licence:
     """The child's licence from its parents', by parent. Distilled weights are taken to be derived from all of them."""
-    known = sorted({text.strip() for text in licences.values()})
+    known = sorted({term for text in licences.values() for term in spdx.terms(text)})
     listed = ", ".join(f"{escape(parent)}: {escape(text)}" for parent, text in licences.items())
     barred = [escape(parent) for parent, text in licences.items() if _NON_COMMERCIAL.search(text)]
-    unclear = [escape(parent) for parent, text in licences.items() if text.strip().lower() in ("", "unknown", "other")]
+    unclear = [
+        escape(parent) for parent, text in licences.items() if any(_is_unclear(term) for term in spdx.terms(text))
+    ]
     if barred:
         verdict = f"**Not for commercial use**, because its parent {' and '.join(barred)} is not ({listed})."
         return Licence(name=known[0] if len(known) == 1 else "non-commercial", verdict=verdict)
@@ -98,9 +103,11 @@ def inherit(licences: Mapping[str, str]) -> Licence:
         return Licence(name="unknown", verdict=verdict)
     if len(known) == 1:
         return Licence(name=known[0], verdict=f"{escape(known[0])}, as its parents ({listed}).")
-    return Licence(
-        name=" AND ".join(known), verdict=f"The conditions of all parents' licences hold together ({listed})."
-    )
+    return Licence(name=spdx.join(known), verdict=f"The conditions of all parents' licences hold together ({listed}).")
+
+
+def _is_unclear(licence: str) -> bool:
+    return licence.lower() in (spdx.UNKNOWN, "other")
 
 
 def fence(text: str, *, language: str) -> str:
@@ -125,12 +132,12 @@ def _front(parents: Mapping[str, Origin], licence: Licence) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _summary(base: str, parents: Mapping[str, Origin], version: str) -> str:
+def _summary(base: str, parents: Mapping[str, Origin], version: str, *, trained: bool) -> str:
     others = " and ".join(escape(parent) for parent in parents if parent != base)
+    done = f"and was rehearsed against itself while {others or 'it'} was distilled into it" if trained else "as it was"
     return (
         f"One vision model with one image encoder, merged from {' and '.join(map(escape, parents))} by vfmerge "
-        f"{escape(version)}: {escape(base)} lent its encoder and was rehearsed against itself while {others or 'it'} "
-        "was distilled into it."
+        f"{escape(version)}: {escape(base)} lent its encoder {done}."
     )
 
 

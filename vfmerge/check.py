@@ -11,7 +11,7 @@ from vfmerge import parts
 from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter
 from vfmerge.benchmarks.benchmark import Benchmark
 from vfmerge.data.source import Source
-from vfmerge.problem import Problem, nearest, refuse, shown, suggestion
+from vfmerge.problem import Keys, Problem, nearest, refuse, shown, suggestion
 from vfmerge.recipe import Recipe, Stage
 from vfmerge.table import show
 
@@ -24,9 +24,13 @@ def check(recipe: Recipe, *, device: str = "auto") -> None:
     adapters, sources = parts.build_adapters(recipe), parts.build_sources(recipe)
     require(recipe, adapters, sources)
     learning = _parameters(recipe, adapters, device=device)
-    show("stages", ("stage", "steps", "data", "size", "batch", "tasks"), _stage_rows(recipe, sources))
-    show("trainable parameters", ("stage", "prefix", "rate", "parameters"), learning)
-    show("data", ("name", "kind", "samples", "masks", "classes"), _data_rows(recipe, sources))
+    if recipe.stages:
+        show("stages", ("stage", "steps", "data", "samples", "size", "batch", "tasks"), _stage_rows(recipe, sources))
+        show("trainable parameters", ("stage", "prefix", "rate", "parameters"), learning)
+    else:
+        print("no stages: nothing is trained\n")
+    if recipe.data:
+        show("data", ("name", "kind", "samples", "masks", "classes"), _data_rows(recipe, sources))
     show("teachers", ("parent", "adapter", "licence", "weights"), _teacher_rows(recipe, adapters))
     if recipe.evaluate:
         rows = [(name, each.benchmark, each.data) for name, each in recipe.evaluate.items()]
@@ -58,17 +62,21 @@ def _files(adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[Problem]:
 
 
 def _sizes(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[Problem]:
-    """Sizes that the trunk cannot divide into cells."""
+    """Sizes that the trunk cannot divide into cells, or does not take."""
     base = adapters[recipe.base]
     assert isinstance(base, BaseAdapter)
-    stride = max(base.features.strides)
+    stride, only = max(base.features.strides), base.features.fixed_size
     for name, stage in recipe.stages.items():
         for number, stream in enumerate(stage.streams):
+            keys: Keys = ("stages", name, "streams", number, "size")
             for size in stream.sizes:
-                if size % stride:
+                if only is not None and size != only:
+                    yield Problem(
+                        keys=keys, text=f"{size} does not fit the trunk, which takes {only} alone; write {only}"
+                    )
+                elif size % stride:
                     near = max(round(size / stride), 1) * stride
-                    text = f"no multiple of the trunk's stride {stride}: {size}; write {near}"
-                    yield Problem(keys=("stages", name, "streams", number, "size"), text=text)
+                    yield Problem(keys=keys, text=f"no multiple of the trunk's stride {stride}: {size}; write {near}")
 
 
 def _warm_ups(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Problem]:
@@ -92,13 +100,16 @@ def _caches(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Problem]:
 def _masks(
     recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter], sources: Mapping[str, Source]
 ) -> Iterator[Problem]:
-    """Tasks that are learnt from masks, on data without."""
+    """Tasks that are learnt from masks, on data without, or where images are what is dropped."""
     for name, stage in recipe.stages.items():
         for number, stream in enumerate(stage.streams):
             for task in stream.tasks:
                 if adapters[task].needs_masks and not sources[stream.data].has_masks:
                     text = f"{task} is learnt from masks, and data.{stream.data} has none; choose other data"
                     yield Problem(keys=("stages", name, "streams", number, "data"), text=text)
+                if adapters[task].needs_masks and stream.drop:
+                    text = f"{task} is learnt mask by mask and cannot be left out image by image; write 0"
+                    yield Problem(keys=("stages", name, "streams", number, "drop"), text=text)
 
 
 def _fitting(recipe: Recipe, benchmarks: Mapping[str, Benchmark], sources: Mapping[str, Source]) -> Iterator[Problem]:
@@ -157,6 +168,7 @@ def _stage_rows(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[tuple
                 name if number == 0 else "",
                 f"{steps:,}" if number == 0 else "",
                 stream.data,
+                stream.samples(len(sources[stream.data])),
                 sides,
                 stream.batch,
                 tasks,

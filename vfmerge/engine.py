@@ -19,6 +19,7 @@ from torch import Tensor
 from vfmerge import (
     check,
     checkpoint,
+    dropping,
     evaluation,
     folder,
     measurement,
@@ -30,6 +31,7 @@ from vfmerge import (
     signals,
 )
 from vfmerge.adapter import Batch, Features
+from vfmerge.balance import Balance
 from vfmerge.errors import CheckpointError, RunError, Stopped
 from vfmerge.flow import Flow, Inputs, open_flow
 from vfmerge.recipe import Recipe, Stage, Stream
@@ -71,6 +73,7 @@ def train(session: Session) -> None:
     saved = checkpoint.newest(session.out)
     resumed = restore(session, saved)
     for stage_name, stage in plans.items():
+        session.balance = None
         steps = stage.total_steps(len(session.sources[stage.streams[0].data]))
         if session.done + steps > resumed:
             train_stage(session, stage_name, stage, steps=steps, start=max(resumed - session.done, 0), saved=saved)
@@ -102,6 +105,10 @@ def train_stage(
     if saved and start:
         optimizer.restore(adamw, saved.optimizer())
     flows = [open_flow(session, name, stage, number=n, start=start) for n in range(len(stage.streams))]
+    if stage.balance:
+        session.balance = Balance(saved.state["balance"] if saved and start else None)
+    if start == 0:
+        calibrate(session, name, flows)
     inputs = [flow.steps(start, steps) for flow in flows]
     clock = time.monotonic()
     with progress.Bar(name, total=steps, done=start, every=session.recipe.log_every) as bar:
@@ -123,6 +130,18 @@ def train_stage(
                 )
 
 
+def calibrate(session: Session, name: str, flows: list[Flow]) -> None:
+    """Let heads that no earlier stage taught take their targets' statistics."""
+    stages = list(session.recipe.stages)
+    earlier = [session.recipe.stages[each] for each in stages[: stages.index(name)]]
+    taught = {task for stage in earlier for stream in stage.streams for task in stream.tasks}
+    for flow in flows:
+        for task in flow.plan.tasks:
+            if task not in taught:
+                session.adapters[task].calibrate(session.model.heads[task], flow.targets(task))
+                taught.add(task)
+
+
 def learn_all(session: Session, flows: list[Flow], inputs: list[Inputs], *, stage: str) -> dict[str, float]:
     """Forward and backward of every stream, one stream's graph in memory at a time. Their loss terms."""
     terms: dict[str, float] = {}
@@ -142,16 +161,25 @@ def learn(
     session: Session, plan: Stream, features: Features | None, targets: dict[str, Any], batch: Batch, *, number: int
 ) -> dict[str, float]:
     """One stream's forward and backward: the trunk once, however many tasks share it. The weighted loss terms."""
-    terms: dict[str, Tensor] = {}
+    losses: dict[str, dict[str, Tensor]] = {}
     with session.autocast():
         features = features or session.model.trunk(batch.images)
         for task, weight in plan.tasks.items():
             answer = session.model.heads[task](features, batch)
-            losses = session.adapters[task].loss(answer, targets[task], batch)
-            terms |= {f"{number}.{task}.{term}": weight * mean(values) for term, values in losses.items()}
-    loss = torch.stack(list(terms.values())).sum()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return {term: value.item() for term, value in terms.items()}
+            marked = session.adapters[task].loss(answer, targets[task], batch)
+            losses[task] = {term: weight * values for term, values in marked.items()}
+    if plan.drop:
+        losses = dropping.drop(losses, chance=plan.drop, keys=batch.keys)
+    terms = {task: {term: mean(values) for term, values in named.items()} for task, named in losses.items()}
+    totals = {f"{number}.{task}": torch.stack(list(named.values())).sum() for task, named in terms.items()}
+    objective = torch.stack([total * factor_of(session, name, total) for name, total in totals.items()]).sum()
+    objective.backward()  # type: ignore[no-untyped-call]
+    return {f"{number}.{task}.{term}": value.item() for task, named in terms.items() for term, value in named.items()}
+
+
+def factor_of(session: Session, name: str, total: Tensor) -> float:
+    """What a task's loss counts for beside its weight in the recipe."""
+    return session.balance.factor(name, total.item()) if session.balance else 1.0
 
 
 def mean(values: Tensor) -> Tensor:
@@ -201,10 +229,11 @@ def due(recipe: Recipe, *, step: int, since: float) -> bool:
 
 
 def keep(session: Session, adamw: torch.optim.AdamW, *, step: int) -> None:
-    """A checkpoint: what can be trained, the optimiser, the counts. Lines of metrics are on disk before it."""
+    """A checkpoint: what can be trained, the optimiser, counts and means. Lines of metrics are on disk before it."""
     session.metrics.flush()
     session.bad.flush()
     learnt = {name: tensor for name, tensor in session.model.state_dict().items() if name not in session.model.fixed}
-    counts = {"skipped": session.skipped, "skipped_in_a_row": session.skipped_in_a_row}
-    counts |= {"seen": session.seen, "unusable": session.unusable}
-    checkpoint.save(session.out, step=step, model=learnt, optimizer=optimizer.tensors(adamw), state=counts)
+    state: dict[str, Any] = {"skipped": session.skipped, "skipped_in_a_row": session.skipped_in_a_row}
+    state |= {"seen": session.seen, "unusable": session.unusable}
+    state["balance"] = session.balance.state if session.balance else {}
+    checkpoint.save(session.out, step=step, model=learnt, optimizer=optimizer.tensors(adamw), state=state)

@@ -121,6 +121,7 @@ def save_merged(session: Session, rows: list[Row], *, name: str) -> None:
         data={source: len(session.sources[source]) for source in session.sources},
         recipe=text,
         rows=rows,
+        trained=bool(plan.stages),
     )
     names = {task: plan.parents[task].adapter for task in session.adapters}
     session.model.save(session.out / MERGED, names=names, texts={"README.md": readme, folder.RECIPE: text})

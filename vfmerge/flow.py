@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,17 @@ class Flow:
         """What steps start..stop-1 learn from."""
         return self._from_teachers(start, stop) if self.caches is None else self._from_caches(self.caches, start, stop)
 
+    def targets(self, task: str) -> Iterator[Any]:
+        """What a teacher says of the stream's first batches, without end."""
+        for step in itertools.count():
+            if self.caches is not None:
+                yield next(self._from_caches(self.caches, step, step + 1))[1][task]
+                continue
+            batch = self.items[step][0].to(str(self.session.device))
+            with torch.no_grad(), self.session.autocast():
+                target = self.session.teachers[task](batch)
+            yield target
+
     def _from_caches(
         self, caches: dict[int, cache.Cache], start: int, stop: int
     ) -> Iterator[tuple[Features, dict[str, Any], Batch]]:
@@ -54,8 +66,7 @@ class Flow:
 def open_flow(session: Session, stage_name: str, stage: Stage, *, number: int, start: int) -> Flow:
     """Stream `number` of a stage that begins at step `start`, its caches filled if the stage wants them."""
     plan = stage.streams[number]
-    source = session.sources[plan.data]
-    items = Steps(source, plan, seed=session.recipe.seed, place=f"{stage_name}/{number}")
+    items = Steps(session.sources[plan.data], plan, seed=session.recipe.seed, place=f"{stage_name}/{number}")
     if not stage.cache:
         return Flow(session=session, plan=plan, number=number, items=items, caches=None)
     caches = {}
@@ -63,7 +74,7 @@ def open_flow(session: Session, stage_name: str, stage: Stage, *, number: int, s
         caches[size] = _open_cache(session, stage_name, items, number=number, size=size)
         if start == 0:  # a later start has them in its counts and lines
             bad = [Bad(**each) for each in caches[size].notes]
-            count_bad(session, bad, data=plan.data, seen=len(source), step=session.done + 1)
+            count_bad(session, bad, data=plan.data, seen=len(items.source), step=session.done + 1)
     return Flow(session=session, plan=plan, number=number, items=items, caches=caches)
 
 

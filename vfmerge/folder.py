@@ -16,14 +16,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vfmerge import checkpoint, commit, recipe, weights
+from vfmerge import checkpoint, commit, plugins, recipe, weights
 from vfmerge.adapter import AuxiliaryAdapter
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError, one_line
 from vfmerge.recipe import Recipe
 
 RECIPE, MANIFEST, METRICS, BAD = "recipe.yaml", "manifest.json", "metrics.jsonl", "bad_samples.jsonl"
-_FIXED = ("recipe", "weights", "data", "seed")  # what must not change between a run and its resumption
+_FIXED = ("recipe", "weights", "data", "seed", "plugins")  # what must not change between a run and its resumption
 _LIBRARIES = ("vfmerge", "torch", "torchvision", "numpy", "pillow", "safetensors", "timm", "open_clip_torch")
 
 
@@ -103,10 +103,17 @@ def manifest(
             for name, adapter in adapters.items()
         },
         "data": {name: {"samples": len(source), "sha256": source.digest()} for name, source in sources.items()},
+        "plugins": _local_files(adapters),
         "licences": {name: adapter.licence for name, adapter in adapters.items()},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
+
+
+def _local_files(adapters: Mapping[str, AuxiliaryAdapter]) -> dict[str, dict[str, str]]:
+    """The files of parents whose adapters were added by --plugin: name and sha256, by parent."""
+    files = {name: plugins.file_of(type(adapter)) for name, adapter in adapters.items()}
+    return {name: {file.name: weights.digest(file)} for name, file in files.items() if file is not None}
 
 
 def _compare(path: Path, now: Mapping[str, Any]) -> None:
@@ -115,7 +122,7 @@ def _compare(path: Path, now: Mapping[str, Any]) -> None:
     except (ValueError, TypeError):
         raise InputError(one_line(f"{path}: damaged; use --fresh to start over, or another --out")) from None
     for key in _FIXED:
-        if then.get(key) != now[key]:
+        if then.get(key, {}) != now[key]:  # runs of before had no plugins to note
             raise InputError(f"{path}: {key} changed since this run began; use --fresh to start over, or another --out")
 
 

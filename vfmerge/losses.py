@@ -5,13 +5,15 @@ Axis letters: B samples; every other axis is summed or averaged within its sampl
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def cosine(answer: Tensor, target: Tensor) -> Tensor:
-    """1 - cos(answer, target) over the last axis, [B, D] -> [B], in 0..2. SAM-CLIP, arXiv 2310.15308, equation 1."""
+    """1 - cos(answer, target) over the last axis, [..., D] -> [...]: 0..2. SAM-CLIP, arXiv 2310.15308, equation 1."""
     return 1 - F.cosine_similarity(answer, target, dim=-1)
 
 
@@ -43,6 +45,30 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
 def squared(answer: Tensor, target: Tensor) -> Tensor:
     """Mean squared error over all but the first axis: [B]."""
     return (answer - target).square().flatten(1).mean(1)
+
+
+def smooth_l1(answer: Tensor, target: Tensor) -> Tensor:
+    """Huber's loss with its bend at 1, averaged over all but the first axis: [B]. Fast R-CNN, arXiv 1504.08083."""
+    return F.smooth_l1_loss(answer, target, reduction="none").flatten(1).mean(1)
+
+
+FeatureLoss = Literal["cosine", "smooth_l1", "mse", "cosine_smooth_l1"]
+
+
+def feature(answer: Tensor, target: Tensor, *, kind: FeatureLoss, cosine_share: float = 0.9) -> Tensor:
+    """A loss between vectors [B, n, D], averaged over the n of an image: [B].
+
+    cosine_smooth_l1: so much of the cosine and the rest of smooth L1, 0.9 and 0.1 in AM-RADIO (arXiv 2312.06709).
+    """
+    match kind:
+        case "cosine":
+            return cosine(answer, target).mean(1)
+        case "smooth_l1":
+            return smooth_l1(answer, target)
+        case "mse":
+            return squared(answer, target)
+        case "cosine_smooth_l1":
+            return cosine_share * cosine(answer, target).mean(1) + (1 - cosine_share) * smooth_l1(answer, target)
 
 
 def mask_iou(answer: Tensor, target: Tensor) -> Tensor:

@@ -9,30 +9,32 @@ Axis letters: B images, H x W pixels.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfmerge import commit, options, plugins, weights
+from vfmerge import commit, config, weights
 from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter, Batch, Features
 from vfmerge.capability import Capability
-from vfmerge.errors import CheckpointError, InputError, one_line
-
-SCHEMA = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+from vfmerge.errors import InputError
 
 
 class Network(nn.Module):
-    """One trunk and one head: a parent as a whole, or one task of a merged model. Batch -> answer."""
+    """One trunk and one head: a parent as a whole, or one task of a merged model. Batch -> answer.
 
-    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+    size: side in pixels of the square at which a batch is looked at; none is as it comes. A parent that teaches at
+    a size of its own says so here.
+    """
+
+    def __init__(self, trunk: nn.Module, head: nn.Module, *, size: int | None = None) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
+        self.size = size
 
     def encode(self, images: Tensor) -> Features:
         """images: [B, 3, H, W] in [0, 1]."""
@@ -41,7 +43,12 @@ class Network(nn.Module):
         return features
 
     def forward(self, batch: Batch) -> Any:
-        return self.head(self.encode(batch.images), batch)
+        return self.head(self.encode(self._fit(batch.images)), batch)
+
+    def _fit(self, images: Tensor) -> Tensor:
+        if self.size is None or images.shape[-2:] == (self.size, self.size):
+            return images
+        return F.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 class SharedTrunk(nn.Module):
@@ -94,7 +101,8 @@ class MergedModel(nn.Module):
         self.adapters = dict(adapters)
         self.base = base
         self.trunk = lender.trunk()
-        self.heads = nn.ModuleDict({name: adapter.head(lender.features) for name, adapter in adapters.items()})
+        others = {name: each.head(lender.features) for name, each in adapters.items() if name != base}
+        self.heads = nn.ModuleDict({name: lender.own_head() if name == base else others[name] for name in adapters})
         self.fixed = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
         """Parameters that no stage may train: text towers, prompt encoders."""
 
@@ -131,14 +139,14 @@ class MergedModel(nn.Module):
         names: the installed adapter's name of each parent. texts: further files by name (model card, recipe).
         """
         parents = {
-            name: {"adapter": names[name], "options": adapter.portable(), "licence": adapter.licence}
+            name: config.Part(adapter=names[name], options=adapter.portable(), licence=adapter.licence)
             for name, adapter in self.adapters.items()
         }
-        config = {"schema": SCHEMA, "library": "vfmerge", "base": self.base, "parents": parents}
+        made = config.Config(base=self.base, parents=parents)
 
         def write(temporary: Path) -> None:
-            weights.save(temporary / WEIGHTS, self.state_dict())
-            (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+            weights.save(temporary / config.WEIGHTS, self.state_dict())
+            (temporary / config.CONFIG).write_text(made.dump())
             for name, text in texts.items():
                 (temporary / name).write_text(text)
 
@@ -152,39 +160,18 @@ def load(path: str | Path, *, device: str = "cpu") -> MergedModel:
     CheckpointError if a file is damaged.
     """
     folder = Path(path).expanduser()
-    commit.verify(folder)
-    config = _read_config(folder / CONFIG)
-    adapters: dict[str, AuxiliaryAdapter] = {}
-    for name, parent in config["parents"].items():
-        kind = _find(parent["adapter"], folder)
-        adapters[name] = kind(
-            **options.check_options(kind, parent["options"], where=f"{folder}: parents.{name}.options")
-        )
-    model = MergedModel(adapters, base=config["base"])
-    weights.fit(model, weights.read(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    tensors = read(folder)
+    made = config.read(folder)
+    adapters = {name: config.build(part, where=f"{folder}: parents.{name}") for name, part in made.parents.items()}
+    model = MergedModel(adapters, base=made.base)
+    weights.fit(model, tensors, source=str(folder / config.WEIGHTS))
     return model.to(device).eval().requires_grad_(False)
 
 
-def _find(name: str, folder: Path) -> type:
-    """The installed adapter that a model was made with."""
-    try:
-        return plugins.find("adapters", name)
-    except InputError as error:
-        text = f"{folder}: made with adapter {name!r}: {error} (install its package, or give --plugin FILE.py)"
-        raise InputError(one_line(text)) from None
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text())
-        schema, _ = config["schema"], [parent["adapter"] for parent in config["parents"].values()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: no merged model's config ({type(error).__name__}); give a `merged` folder"
-        ) from None
-    if schema > SCHEMA:
-        raise InputError(f"{path}: schema {schema} is of a newer vfmerge; upgrade vfmerge")
-    return dict(config)
+def read(folder: Path) -> dict[str, Tensor]:
+    """All tensors in a merged model's folder, if it is as it was written. Raises CheckpointError if it is not."""
+    commit.verify(folder)
+    return weights.read(folder / config.WEIGHTS)
 
 
 def count(module: nn.Module) -> int:

@@ -52,7 +52,7 @@ def _build(kind: plugins.Kind, wanted: Mapping[str, tuple[str, Mapping[str, Any]
             checked, wrong = options.examine(cls, given, keys=keys)
             problems += wrong
             if not wrong:
-                made[name] = cls(**checked)
+                made[name] = plugins.make(cls, checked)
         except InputError as error:
             problems += [Problem(keys=keys, text=line) for line in str(error).splitlines()]
     refuse(problems)

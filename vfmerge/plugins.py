@@ -5,16 +5,18 @@ Each is imported when it is asked for, alone, so that a broken one harms nobody 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
 import inspect
 import sys
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from vfmerge.errors import InputError, one_line
 from vfmerge.problem import shown, suggestion
@@ -57,6 +59,20 @@ def find(kind: Kind, name: str) -> type:
     return _load(kind, named[0])
 
 
+def make(cls: type, given: Mapping[str, Any]) -> Any:
+    """One of that class, from options that were checked.
+
+    Raises InputError: what is wrong with the options, or whatever else somebody else's code raises, by its name.
+    """
+    try:
+        return cls(**given)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = f"cannot be made ({type(error).__name__}: {error})"
+        raise InputError(one_line(f"plug-in {cls.__module__}.{cls.__qualname__}: {reason}; mend it")) from error
+
+
 def listing(kind: Kind) -> list[Plugin]:
     """All that are installed, by name; those that cannot be used say why, and are never raised."""
     names = sorted({point.name for point in _points(kind)} | (set(_files) if kind == "adapters" else set()))
@@ -83,6 +99,24 @@ def add_file(path: Path) -> list[str]:
         _complete(cls, f"{path}: adapter {shown(name)}")
     _files.update(found)
     return sorted(found)
+
+
+@contextlib.contextmanager
+def lend(classes: Mapping[str, type]) -> Iterator[None]:
+    """Adapter classes that are found by these names meanwhile, before any others of the name."""
+    before = dict(_files)
+    _files.update(classes)
+    try:
+        yield
+    finally:
+        _files.clear()
+        _files.update(before)
+
+
+def file_of(cls: type) -> Path | None:
+    """The local file that an adapter's class was added from, or none."""
+    local = any(cls is each for each in _files.values())
+    return Path(inspect.getfile(cls)) if local else None
 
 
 def _points(kind: Kind) -> tuple[EntryPoint, ...]:
@@ -120,7 +154,18 @@ def _load(kind: Kind, point: EntryPoint) -> type:
 
 
 def _complete(cls: type, source: str) -> None:
-    """Refuse a class that leaves methods of its interface out."""
+    """Refuse a class of another interface, or one that leaves methods of its interface out."""
+    if issubclass(cls, _base("adapters")):
+        version, now = (
+            inspect.getattr_static(cls, "interface", None),
+            vars(import_module("vfmerge.adapter"))["INTERFACE"],
+        )
+        if type(version) is not int:
+            raise InputError(one_line(f"{source}: says not for which interface it was made; write `interface = {now}`"))
+        if version != now:
+            older = "upgrade it" if version < now else "upgrade vfmerge"
+            text = f"{source}: was made for interface {version} of vfmerge, and this one has {now}; {older}"
+            raise InputError(one_line(text))
     left = sorted(vars(cls).get("__abstractmethods__", ()))
     if left:
         raise InputError(one_line(f"{source}: lacks {', '.join(left)}; it was made for another vfmerge"))

@@ -170,8 +170,8 @@ def _names(model: type[pydantic.BaseModel], keys: Keys) -> list[str]:
     annotation: Any = model
     for key in keys:
         if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-            fields = annotation.model_fields
-            annotation = fields[str(key)].annotation if key in fields else None
+            fields = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+            annotation = fields.get(str(key))
         else:  # dict[str, X] and tuple[X, ...] hold X
             annotation = next((held for held in reversed(get_args(annotation)) if held is not Ellipsis), None)
     if not (isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)):

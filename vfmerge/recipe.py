@@ -70,18 +70,27 @@ class Stream(Model):
     """how it becomes square: resized and cropped about its middle (CLIP's), or padded below and right (SAM's)"""
     masks: int = Field(default=32, ge=1)
     """at most so many masks an image, drawn per step, where the data has masks"""
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    """share of the data set's samples that is read, at least one, drawn by seed and data set: a smaller share is within
+    a larger one. `epochs` are passes over this share, so fewer steps; `steps` stay what they are"""
+    drop: float = Field(default=0.0, ge=0, lt=1)
+    """chance that a task is left out for an image, the one with its largest loss never (UNIC's teacher dropping)"""
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """All sizes that a step may have."""
         return (self.size,) if isinstance(self.size, int) else self.size
 
+    def samples(self, whole: int) -> int:
+        """How many of a data set's `whole` samples the stream reads."""
+        return max(round(self.fraction * whole), 1)
+
 
 class Stage(Model):
     steps: int | None = Field(default=None, ge=1)
     """how long: optimiser steps"""
     epochs: float | None = Field(default=None, gt=0)
-    """how long: passes over the first stream's data (give steps or epochs)"""
+    """how long: passes over what the first stream reads (give steps or epochs)"""
     train: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     """parameter prefix: peak learning rate; everything else is frozen, the longest matching prefix counts"""
     streams: tuple[Stream, ...] = Field(min_length=1)
@@ -93,13 +102,16 @@ class Stage(Model):
     """fraction of the peak rate that a cosine ends at"""
     cache: bool = False
     """keep frozen trunk features and targets of every sample on disk, once per size (needs a frozen trunk)"""
+    balance: bool = False
+    """divide each task's loss by its running mean, so that weights say how much tasks matter, whatever their units"""
 
     def total_steps(self, samples: int) -> int:
-        """Optimiser steps of the stage; an epoch is one pass over the `samples` of its first stream's data."""
+        """Optimiser steps of the stage; an epoch is one pass over what its first stream reads of so many `samples`."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return max(math.ceil(self.epochs * samples / self.streams[0].batch), 1)
+        first = self.streams[0]
+        return max(math.ceil(self.epochs * first.samples(samples) / first.batch), 1)
 
 
 class AdamW(Model):
@@ -123,7 +135,8 @@ class Recipe(Model):
     """the parent that lends its trunk"""
     parents: dict[str, Parent] = Field(min_length=1)
     data: dict[str, Data] = Field(default_factory=dict)
-    stages: dict[str, Stage] = Field(min_length=1)
+    stages: dict[str, Stage]
+    """what is trained, in order; none, `{}`, where all heads are already learnt"""
     evaluate: dict[str, Evaluation] = Field(default_factory=dict)
     optimizer: AdamW = AdamW()
     clip: float | None = Field(default=None, gt=0)

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from vfmerge.recipe import Recipe, Stage, Stream
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_RESERVED = """
+T_destination adapters add_module apply base bfloat16 buffers call_super_init capabilities capability children
+clear compile cpu cuda double dump_patches eval extra_repr fixed float forward get_buffer get_extra_state
+get_parameter get_submodule half heads ipu items keys load_state_dict modules mtia named_buffers named_children
+named_modules named_parameters network parameters pop register_backward_hook register_buffer
+register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
+register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ save set_extra_state set_submodule
+share_memory start state_dict to to_empty train training trunk type update values xpu zero_grad
+"""
+RESERVED = frozenset(_RESERVED.split())
+"""What a merged model has already: `model.NAME` would not be the parent's capability."""
 _PLUGGED: dict[str, tuple[plugins.Kind, str]] = {  # section: kind of plug-in, the key that names it
     "parents": ("adapters", "adapter"),
     "data": ("data", "kind"),
@@ -62,6 +74,9 @@ def _names(recipe: Recipe) -> Iterator[Problem]:
         for name in recipe.__dict__[group]:
             if not _NAME.fullmatch(name):
                 yield Problem(keys=(group, name), text="not a name; write a letter, then letters, digits and _")
+    for name in recipe.parents:
+        if name in RESERVED:
+            yield Problem(keys=("parents", name), text=f"every model has a {name} already; call the parent otherwise")
 
 
 def _base(recipe: Recipe) -> Iterator[Problem]:
@@ -116,6 +131,8 @@ def _trained(recipe: Recipe, stage: Stage, keys: Keys) -> Iterator[Problem]:
 def _stream(recipe: Recipe, stage: Stage, stream: Stream, keys: Keys) -> Iterator[Problem]:
     if stream.data not in recipe.data:
         yield unknown_name((*keys, "data"), "data set", stream.data, recipe.data)
+    if stream.drop and len(stream.tasks) < 2:
+        yield Problem(keys=(*keys, "drop"), text=f"{stream.drop} of a single task; give the stream another, or write 0")
     for task in stream.tasks:
         here = (*keys, "tasks", task)
         if task not in recipe.parents:

@@ -10,6 +10,7 @@ import torch
 
 from vfmerge import folder, signals
 from vfmerge.adapter import AuxiliaryAdapter
+from vfmerge.balance import Balance
 from vfmerge.data.source import Source
 from vfmerge.errors import RunError
 from vfmerge.model import MergedModel, Network
@@ -35,6 +36,7 @@ class Session:
     metrics: folder.Lines
     bad: folder.Lines
     tracker: Tracker
+    balance: Balance | None = None  # of the stage at work, where it has one
     done: int = 0  # optimiser steps of finished stages
     skipped: int = 0  # steps without a finite gradient
     skipped_in_a_row: int = 0

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from vfmerge import random
 from vfmerge.adapter import Batch
 from vfmerge.data.source import Sample, Source
+from vfmerge.data.subset import Subset
 from vfmerge.errors import BadSample, RunError
 from vfmerge.recipe import Stream
 
@@ -49,8 +50,13 @@ class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
     """A stream as a list of steps: item `step` is its batch, with the bad samples that were replaced."""
 
     def __init__(self, source: Source, stream: Stream, *, seed: int, place: str) -> None:
-        """place: names stage and stream, so that each has an order of its own."""
-        self.source, self.stream, self.seed, self.place = source, stream, seed, place
+        """source: the whole data set. place: names stage and stream, so that each has an order of its own.
+
+        What a stream reads of its data set is the same in every stage: seed, data and fraction alone decide it.
+        """
+        chosen = random.key(seed, "fraction", stream.data)
+        self.source = Subset(source, count=stream.samples(len(source)), key=chosen)
+        self.stream, self.seed, self.place = stream, seed, place
 
     def plan(self, step: int) -> Plan:
         """Which samples the step reads: consecutive ones of an endless row of keyed shuffles; and at which size.
@@ -75,7 +81,7 @@ class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
         return self._load(planned.indices, size=planned.size, keys=self.keys(step))
 
     def in_order(self, *, size: int) -> Iterator[tuple[Batch, tuple[Bad, ...]]]:
-        """Every sample once, in the source's own order, in batches of the stream's size."""
+        """Every sample that the stream reads once, in the source's own order, in batches of the stream's size."""
         for first in range(0, len(self.source), self.stream.batch):
             indices = tuple(range(first, min(first + self.stream.batch, len(self.source))))
             yield self._load(indices, size=size, keys=indices)
@@ -91,7 +97,7 @@ class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
             try:
                 return self.source.read(index)
             except BadSample as error:
-                bad.append(Bad(data=self.stream.data, index=index, reason=str(error)))
+                bad.append(Bad(data=self.stream.data, index=self.source.number(index), reason=str(error)))
                 index = random.key(self.seed, "instead of", index, attempt) % len(self.source)
         raise RunError(f"data.{self.stream.data}: {_TRIES} unusable samples in a row, the last: {bad[-1].reason}")
 

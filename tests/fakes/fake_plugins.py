@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class Outline(BaseAdapter):
     """Outlines things; eight channels, cells of eight pixels."""
 
+    interface = 2
     licence = "MIT"
     features = FeatureSpec(channels=(8,), strides=(8,), heads=1)
 
@@ -52,6 +53,9 @@ class Outline(BaseAdapter):
         head["prompt"].requires_grad_(False)
         return head
 
+    def own_head(self) -> nn.Module:
+        return self.head(self.features)
+
     def portable(self) -> dict[str, Any]:
         raise NotImplementedError
 
@@ -71,6 +75,7 @@ class Outline(BaseAdapter):
 class Caption(AuxiliaryAdapter):
     """Says what it sees."""
 
+    interface = 2
     licence = "Apache-2.0"
 
     def __init__(self, *, model: str, json: bool = False) -> None:
@@ -124,6 +129,38 @@ class Guessing(Benchmark):
 
 class Unfinished(AuxiliaryAdapter):
     """Leaves methods out."""
+
+    interface = 2
+
+
+class Older(Caption):
+    """Was made for an interface of before."""
+
+    interface = 1
+
+
+class Newer(Caption):
+    """Was made for an interface to come."""
+
+    interface = 3
+
+
+class Unmarked(AuxiliaryAdapter):
+    """Says not for which interface it was made: before version 2 nobody did."""
+
+    portable = Outline.portable
+    teacher = Outline.teacher
+    head = Caption.head
+    start = Outline.start
+    loss = Outline.loss
+    capability = Outline.capability
+
+
+class Clumsy(Caption):
+    """Fails when it is made."""
+
+    def __init__(self) -> None:
+        raise KeyError("a table of its own")
 
 
 class Unreadable(Caption):

@@ -19,13 +19,13 @@ import numpy as np
 from vfmerge.capability import Capability
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError, one_line
+from vfmerge.pixels import stretch
 from vfmerge.problem import suggestion
 
 from .benchmark import Benchmark, Progress, Setup, batched, samples
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from vfmerge.adapter import Features
 
@@ -123,17 +123,8 @@ class View:
         told = samples(source, limit=limit, progress=lambda done, total: work.advance())
         for some in batched(told, self.batch):
             with torch.no_grad():
-                features = capability.features(self.load([sample.image for sample in some]).to(place))
+                features = capability.features(stretch([sample.image for sample in some], self.size).to(place))
             yield some, features
-
-    def load(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        """Pictures [H, W, 3] of any size as images [B, 3, S, S] in [0, 1]."""
-        import torch
-        from PIL import Image
-
-        frame = (self.size, self.size)
-        squares = [np.asarray(Image.fromarray(each).resize(frame, Image.Resampling.BICUBIC)) for each in pictures]
-        return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
 
 
 def device(capability: Capability) -> torch.device:
@@ -147,7 +138,7 @@ def device(capability: Capability) -> torch.device:
 def trunks(
     model: Mapping[str, Capability], parents: Collection[str] | None
 ) -> list[tuple[Capability, tuple[str, ...]]]:
-    """A model's different trunks, each by one capability, with the tasks that share it.
+    """A model's different trunks, each by one capability, with the tasks that share it. Learnt features count as one.
 
     parents: the tasks to probe; none is all. Raises InputError for one that a model of several has not.
     """
@@ -157,8 +148,8 @@ def trunks(
     found: dict[int, tuple[Capability, tuple[str, ...]]] = {}
     for task, capability in model.items():
         if parents is None or task in parents:
-            first, tasks = found.get(id(capability.network.trunk), (capability, ()))
-            found[id(capability.network.trunk)] = first, (*tasks, task)
+            first, tasks = found.get(id(capability.seen_by), (capability, ()))
+            found[id(capability.seen_by)] = first, (*tasks, task)
     return list(found.values())
 
 

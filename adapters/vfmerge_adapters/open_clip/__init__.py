@@ -1,6 +1,7 @@
-"""CLIP, SigLIP and their kin: any model of `open_clip`, as a parent whose meaning a trunk can learn.
+"""CLIP, SigLIP and their kin: any model of `open_clip`, as a parent whose meaning a trunk can learn, or as a base.
 
-This module imports no torch until one of its methods needs it.
+As a base it lends its image tower up to what leads into the space of texts, which is its own head (`trunk.py` says
+where it is cut). This module imports no torch until one of its methods needs it.
 
 Axis letters: B images, D embedding width.
 """
@@ -12,7 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vfmerge.adapter import AuxiliaryAdapter, Batch, FeatureSpec
+from vfmerge.adapter import BaseAdapter, Batch, FeatureSpec
 from vfmerge.errors import InputError
 
 from .config import Config
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from vfmerge.model import Network
 
 
-class OpenCLIP(AuxiliaryAdapter):
-    """A CLIP from `open_clip`, learnt from its image embeddings alone (SAM-CLIP, arXiv 2310.15308)."""
+class OpenCLIP(BaseAdapter):
+    """A CLIP from `open_clip`, learnt or rehearsed by its image embeddings alone (SAM-CLIP, arXiv 2310.15308)."""
+
+    interface = 2
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class OpenCLIP(AuxiliaryAdapter):
         from vfmerge.model import Network
 
         from . import tags, towers
+        from .cut import cut
+        from .own import OwnHead
 
         if self._random:
             clip = towers.build(self.config, seed=random.key("open_clip", self.config.model_dump_json()))
@@ -94,12 +99,43 @@ class OpenCLIP(AuxiliaryAdapter):
                 raise InputError("config: a shape without weights cannot teach; add `checkpoint`, or `random: true`")
             clip = towers.build(self.config)
             towers.fill(clip, weights.read(path), source=str(path))
-        head = towers.ParentHead(clip.text, size=self.config.size)
-        return Network(towers.Trunk(clip.visual, config=self.config), head).requires_grad_(False).eval()
+        trunk, projection = cut(clip.visual, config=self.config)
+        height, width = self.config.size
+        head = OwnHead(clip.text, projection, size=self.config.size, stride=1)  # any: it is shown its own
+        return Network(trunk, head, size=height if height == width else None).requires_grad_(False).eval()
+
+    @functools.cached_property
+    def features(self) -> FeatureSpec:
+        """Raises InputError for a tower that takes oblong images, which no stream has."""
+        from .cut import promise
+
+        height, width = self.config.size
+        if height != width:
+            raise InputError(f"model: takes images of {height} x {width}, and no trunk may; choose another base")
+        return promise(self.config)
+
+    def trunk(self) -> nn.Module:
+        from . import towers
+        from .cut import cut
+
+        return cut(towers.image_tower(self.config), config=self.config)[0]
+
+    def own_head(self) -> nn.Module:
+        """What the trunk leaves out: a ResNet's attention pool, a ViT's projection, SigLIP's pooling of tokens."""
+        from . import towers
+        from .cut import cut
+        from .own import OwnHead
+
+        spec, size = self.features, self._size or self.config.size[0]
+        projection = cut(towers.image_tower(self.config, shallow=True), config=self.config)[1]
+        text = towers.text_tower(self.config)
+        return OwnHead(text, projection, size=(size, size), stride=spec.strides[-1], fixed_size=spec.fixed_size)
 
     def head(self, features: FeatureSpec) -> nn.Module:
+        from vfmerge.layers import likely_heads
+
         from . import towers
-        from .head import ClipHead, likely_heads
+        from .head import ClipHead
 
         width, stride = features.channels[-1], features.strides[-1]
         return ClipHead(
@@ -111,14 +147,20 @@ class OpenCLIP(AuxiliaryAdapter):
             embedding=self.config.model_cfg.embed_dim,
             cells=self._cells,
             window=self._window,
-            size=self._size or max(1, round(max(self.config.size) / stride)) * stride,
+            size=features.fixed_size or self._size or max(1, round(max(self.config.size) / stride)) * stride,
             stride=stride,
+            fixed_size=features.fixed_size,
         )
 
     def start(self, head: nn.Module, trunk: nn.Module, teacher: Network) -> None:
-        """The text tower from the parent; every layer from the trunk's last block, where that is such a layer."""
-        from .head import start_from
+        """Its own head is the parent's. Else the text tower is; layers are the trunk's last block, if that is such."""
+        from vfmerge.layers import start_from
 
+        from .own import OwnHead
+
+        if isinstance(head, OwnHead):
+            head.load_state_dict(teacher.head.state_dict())
+            return
         head.text.load_state_dict(teacher.head.text.state_dict())
         start_from(trunk, head.layers)
 

@@ -7,47 +7,15 @@ Axis letters: B images, C channels, h x w cells, n = h w, D embedding width.
 
 from __future__ import annotations
 
-import logging
 import math
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfmerge.adapter import Features
+from vfmerge.layers import Layer
 
-from .towers import TextAligned
-
-_LOG = logging.getLogger("vfmerge")
-
-# A layer's parts, and what they are called in a block of segment_anything and in one of timm.
-_OWN = ("norm1", "qkv", "proj", "norm2", "lin1", "lin2")
-_BLOCKS = (
-    dict(zip(_OWN, ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.lin1", "mlp.lin2"), strict=True)),
-    dict(zip(_OWN, ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"), strict=True)),
-)
-_LEFT_OUT = {"attn.rel_pos_h", "attn.rel_pos_w"}  # the trunk has told its cells where they are
-
-
-class Layer(nn.Module):
-    """A pre-norm transformer layer as in SAM's ViT (arXiv 2010.11929), attending globally, without positions."""
-
-    def __init__(self, *, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.lin1 = nn.Linear(width, 4 * width)
-        self.lin2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, n, C] -> [B, n, C]."""
-        qkv = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1))  # [B, n, 3, heads, C / heads]
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value)  # [B, heads, n, C / heads]
-        x = x + self.proj(mixed.transpose(1, 2).flatten(2))
-        return x + self.lin2(F.gelu(self.lin1(self.norm2(x))))
+from .aligned import TextAligned
 
 
 class ClipHead(TextAligned):
@@ -66,13 +34,14 @@ class ClipHead(TextAligned):
         window: int,
         size: int,
         stride: int,
+        fixed_size: int | None = None,
     ) -> None:
         """width: channels of the map. heads: of each layer's attention. hidden: the MLP's widths. embedding: D.
 
         cells: the most cells a side that the layers attend over. window: cells a side that a cell's embedding pools.
-        size, stride: as in `TextAligned`.
+        size, stride, fixed_size: as in `TextAligned`.
         """
-        super().__init__(text, size=(size, size), stride=stride)
+        super().__init__(text, size=(size, size), stride=stride, fixed_size=fixed_size)
         self._most, self._window = cells, window
         self.layers = nn.ModuleList([Layer(width=width, heads=heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
@@ -109,32 +78,3 @@ class ClipHead(TextAligned):
 
     def _project(self, x: Tensor) -> Tensor:
         return self.mlp(self.norm(x)).float()  # [..., C] -> [..., D]
-
-
-def likely_heads(width: int) -> int:
-    """Attention heads for a trunk that does not say how many its own blocks have: 64 channels each, or as near."""
-    return next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)
-
-
-def start_from(trunk: nn.Module, layers: nn.ModuleList) -> None:
-    """Give every layer the weights of the trunk's last block; a trunk without such blocks leaves them as they are."""
-    for layer in layers:
-        block = _last_block(trunk, layer)
-        if block is None:
-            _LOG.info("no block of the trunk computes what the head's layers do: they start at random")
-            return
-        layer.load_state_dict(block)
-
-
-def _last_block(trunk: nn.Module, layer: Layer) -> dict[str, Tensor] | None:
-    """The tensors of the last block that computes what the layer does but for its positions, by the layer's names."""
-    wanted = {name: tensor.shape for name, tensor in layer.state_dict().items()}
-    for block in reversed(list(trunk.modules())):
-        given = {name: tensor for name, tensor in block.state_dict().items() if name not in _LEFT_OUT}
-        for names in _BLOCKS:
-            theirs = {own: f"{names[part]}.{kind}" for own in wanted for part, kind in [own.split(".")]}
-            if set(theirs.values()) != set(given) or block.attn.num_heads != layer.heads:
-                continue
-            if all(given[theirs[own]].shape == shape for own, shape in wanted.items()):
-                return {own: given[name] for own, name in theirs.items()}
-    return None

@@ -24,8 +24,9 @@ from vfmerge import weights
 from vfmerge.capability import ImageText
 from vfmerge.errors import InputError, one_line
 
+from .aligned import TextAligned
 from .config import Config
-from .towers import TextAligned
+from .trunk import resize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,7 @@ class Embedder(ImageText):
         assert isinstance(network.head, TextAligned)
         super().__init__(network)
         self._head = network.head
+        self.fixed_size = network.head.fixed_size
         self._config = config
         self._folder = folder
 
@@ -54,7 +56,9 @@ class Embedder(ImageText):
     @torch.no_grad()
     def encode_image(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
         images = self._load(pictures, size=size, resize_mode=self._config.preprocess_cfg.resize_mode)
-        return F.normalize(self._head.embed(self.network.encode(images)), dim=-1)
+        own = self.network.size  # a parent looks at its own size, whatever the picture is loaded at
+        seen = self.network.encode(images if own is None else resize(images, (own, own)))
+        return F.normalize(self._head.embed(seen), dim=-1)
 
     @torch.no_grad()
     def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
@@ -78,9 +82,7 @@ class Embedder(ImageText):
     def _load(self, pictures: Sequence[np.ndarray], *, size: int | None, resize_mode: str) -> Tensor:
         """Images [B, 3, H, W] in [0, 1]: open_clip's preprocessing, but for the normalisation, which is the trunk's."""
         height, width = self._head.size if size is None else (size, size)
-        stride = self._head.stride
-        if min(height, width) < 1 or height % stride or width % stride:
-            raise InputError(f"size: {height} x {width} is no multiple of the trunk's {stride} pixels a cell; mend it")
+        self._require(height, width)
         preprocess = PreprocessCfg(
             size=(height, width),
             mean=(0, 0, 0),
@@ -91,6 +93,14 @@ class Embedder(ImageText):
         )
         transform = image_transform_v2(preprocess, is_train=False)
         return torch.stack([transform(Image.fromarray(picture)) for picture in pictures]).to(self._device)
+
+    def _require(self, height: int, width: int) -> None:
+        """Raises InputError for a size that the trunk does not take. The default is no multiple in a few CLIPs."""
+        stride = self._head.stride
+        if self.fixed_size is not None and (height, width) != (self.fixed_size, self.fixed_size):
+            raise InputError(f"size: {height} x {width} does not fit the trunk, which takes {self.fixed_size} alone")
+        if (height, width) != self._head.size and (min(height, width) < 1 or height % stride or width % stride):
+            raise InputError(f"size: {height} x {width} is no multiple of the trunk's {stride} pixels a cell; mend it")
 
 
 def _embed_whole(text: nn.Module, tokens: Tensor) -> Tensor:

@@ -1,19 +1,22 @@
 """SAM (Kirillov et al., ICCV 2023, arXiv 2304.02643): the real `segment_anything` classes as a base or an auxiliary.
 
 The trunk is the image encoder without its neck; the head is neck, prompt encoder (frozen) and mask decoder. It is
-rehearsed on the frozen parent's mask scores. Imports torch only when a method is called.
+learnt from the frozen parent's mask scores, or from its image embedding: then the decoder stays the parent's too.
+Imports torch only when a method is called.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vfmerge.adapter import BaseAdapter, Batch, FeatureSpec
 from vfmerge.errors import InputError
+from vfmerge.features.settings import Distill
 
+from ..promptable.loss import Rehearsal
 from .geometry import VARIANTS, Geometry, build
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from vfmerge.capability import Promptable
     from vfmerge.model import Network
 
+_MSE = Distill(summary="none", cells="mse")  # Open-Vocabulary SAM's SAM2CLIP, arXiv 2401.02955
 _SHIPPED = Path(__file__).parent.parent / "tiny" / "sam.safetensors"
 
 
@@ -34,10 +38,15 @@ class SAM(BaseAdapter):
     geometry: numbers of the variant to change, by the names of `Geometry` (for example `{depth: 4, width: 64}`).
     focal, dice: weights of the two mask losses; SAM's own are 20 and 1.
     iou: weight of the squared error on predicted IoU scores. Not in SAM-CLIP; SAM's own training had 1.
+    learn: masks, of prompts simulated from the data's masks; or features, the image embedding, of any pictures.
+    distill: how features are learnt; none is by MSE as they are (Open-Vocabulary SAM). `layers` go before SAM's own
+        neck, which takes the place of an MLP: `hidden` says nothing here, and SAM has no summary.
+    size: side in pixels at which the parent teaches, whatever the stream's is; none is the stream's own for masks, and
+        the parent's own for features.
     """
 
+    interface = 2
     licence = "Apache-2.0"
-    needs_masks = True
 
     def __init__(
         self,
@@ -49,32 +58,50 @@ class SAM(BaseAdapter):
         focal: float = 20.0,
         dice: float = 1.0,
         iou: float = 0.0,
+        learn: Literal["masks", "features"] = "masks",
+        distill: Distill | None = None,
+        size: int | None = None,
     ) -> None:
         self._variant = variant
         self._changes = dict(geometry or {})
         self.geometry = _change(VARIANTS[variant], self._changes)
-        self._weights = {"focal": focal, "dice": dice, "iou": iou}
+        self._rehearsal = Rehearsal(focal=focal, dice=dice, iou=iou)
+        self._learn, self._given = learn, distill
+        self._distill = distill or _MSE
+        self.needs_masks = learn == "masks"
+        self._size = _size(size, patch=self.geometry.patch_size)
+        _check_distill(distill, learn=learn)
         self.sources = _sources(variant, checkpoint, random, changed=bool(geometry))
-        g = self.geometry
-        self.features = FeatureSpec(channels=(g.width,), strides=(g.patch_size,), heads=g.heads)
 
     def portable(self) -> dict[str, Any]:
-        return {"variant": self._variant, "geometry": self._changes, "random": True} | self._weights
+        settings = self._given and self._given.model_dump(mode="json")
+        taught = {"learn": self._learn, "distill": settings, "size": self._size}
+        shape = {"variant": self._variant, "geometry": self._changes, "random": True}
+        return shape | self._rehearsal.weights() | taught
 
     def teacher(self) -> Network:
+        """Batch -> mask logits and IoU scores of simulated prompts, or the image embedding [B, C, h, w]."""
         import torch
 
         from vfmerge import random, weights
         from vfmerge.model import Network
 
-        from .network import MaskHead, Trunk
+        from .network import MaskHead, ParentHead, Trunk
 
         with torch.random.fork_rng(devices=[]):  # a random parent is the same each time it is opened
             torch.manual_seed(random.key("sam", repr(self.geometry)))
             sam = build(self.geometry)
         for source in self.sources:
             weights.fit(sam, weights.read(source), source=str(source))
-        return Network(Trunk(sam.image_encoder), MaskHead(sam)).eval()
+        if self._learn == "masks":
+            return Network(Trunk(sam.image_encoder), MaskHead(sam), size=self._size).eval()
+        size = self._size or self.geometry.image_size
+        return Network(Trunk(sam.image_encoder), ParentHead(sam), size=size).eval()
+
+    @property
+    def features(self) -> FeatureSpec:
+        g = self.geometry
+        return FeatureSpec(channels=(g.width,), strides=(g.patch_size,), heads=g.heads)
 
     def trunk(self) -> nn.Module:
         from .network import Trunk
@@ -83,39 +110,67 @@ class SAM(BaseAdapter):
 
     def head(self, features: FeatureSpec) -> nn.Module:
         """SAM's own neck and decoder; on a wider or narrower trunk the neck's first convolution fits itself to it."""
-        from .network import MaskHead
+        from vfmerge.features.gather import nearest_map
+        from vfmerge.features.standard import standard
 
-        head = MaskHead(build(dataclasses.replace(self.geometry, width=features.channels[0], heads=1, depth=0)))
+        from .network import EmbeddingHead, MaskHead
+
+        width = features.channels[nearest_map(features, self.geometry.patch_size)]
+        sam = build(dataclasses.replace(self.geometry, width=width, heads=1, depth=0))
+        layers = self._distill.layers
+        if self._learn == "features":
+            scale = standard(self._distill, self.geometry.decoder_width)
+            return EmbeddingHead(sam, spec=features, layers=layers, standard=scale)
+        head = MaskHead(sam, spec=features)
         head.prompt_encoder.requires_grad_(False)
         return head
 
+    def own_head(self) -> nn.Module:
+        """Without layers: its own neck needs none."""
+        from vfmerge.features.standard import standard
+
+        from .network import EmbeddingHead
+
+        if self._learn == "masks":
+            return self.head(self.features)
+        sam = build(dataclasses.replace(self.geometry, depth=0))
+        return EmbeddingHead(sam, standard=standard(self._distill, self.geometry.decoder_width))
+
     def start(self, head: nn.Module, trunk: nn.Module, teacher: Network) -> None:
-        """The parent's own decoder; its neck too where the trunk is as wide as the parent's."""
+        """The parent's own decoder; its neck too where the trunk is as wide as the parent's; layers as the trunk's."""
+        from vfmerge.layers import start_from
+
         own, new = teacher.head.state_dict(), head.state_dict()
         head.load_state_dict(new | {name: value for name, value in own.items() if value.shape == new[name].shape})
+        start_from(trunk, head.approach.layers)
 
-    def loss(self, answer: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], batch: Batch) -> Mapping[str, Tensor]:
-        """Mask scores against the frozen parent's, SAM-CLIP equation 2: per mask [M], averaged over its four outputs.
+    def calibrate(self, head: Any, targets: Iterator[Tensor]) -> None:
+        """Fit the scale of features to those of the first pictures, where there is a scale to fit."""
+        from vfmerge.features import marking
 
-        Which of SAM's outputs to distil is not stated in the paper: all four, each against the parent's own (chosen
-        here), so that single and ambiguous prompts are both rehearsed.
+        if self._learn == "features":
+            named = ({"cells": target} for target in targets)
+            marking.calibrate({"cells": head.standard}, named, pictures=self._distill.pictures)
+
+    def target(self, answer: Any) -> Any:
+        """An embedding without its scale."""
+        return answer if self._learn == "masks" else answer.parts["cells"]
+
+    def loss(self, answer: Any, target: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Masks and scores of each prompt [M] against the frozen parent's, or embeddings of each image [B].
+
+        SAM-CLIP, arXiv 2310.15308, equation 2; Open-Vocabulary SAM's SAM2CLIP, arXiv 2401.02955.
         """
-        from vfmerge import losses
+        if self._learn == "masks":
+            return self._rehearsal.terms(answer, target)
+        from vfmerge.features import marking
 
-        logits, goal = answer[0].flatten(0, 1), target[0].flatten(0, 1).sigmoid()
-        shape = answer[1].shape  # [M, 4]
-        terms = {
-            "focal": self._weights["focal"] * losses.soft_focal(logits, goal).view(shape).mean(1),
-            "dice": self._weights["dice"] * losses.soft_dice(logits, goal).view(shape).mean(1),
-        }
-        if self._weights["iou"]:
-            terms["iou"] = self._weights["iou"] * losses.squared(answer[1], target[1])
-        return terms
+        return marking.mark(answer, {"cells": target}, self._distill)
 
     def capability(self, network: Network) -> Promptable:
         from .use import Segmenter
 
-        return Segmenter(network, size=self.geometry.image_size)
+        return Segmenter(network)
 
 
 def _change(geometry: Geometry, changes: dict[str, int | list[int]]) -> Geometry:
@@ -136,6 +191,21 @@ def _change(geometry: Geometry, changes: dict[str, int | list[int]]) -> Geometry
             f"{changed.decoder_width} by 8, image_size {changed.image_size} by patch_size {changed.patch_size}"
         )
     return changed
+
+
+def _size(size: int | None, *, patch: int) -> int | None:
+    if size is not None and (size < patch or size % patch):
+        raise InputError(f"size: {size} is no multiple of SAM's {patch} pixels a cell; mend it")
+    return size
+
+
+def _check_distill(distill: Distill | None, *, learn: str) -> None:
+    if distill is None:
+        return
+    if learn == "masks":
+        raise InputError("distill: says how features are learnt, and masks are; leave it out, or `learn: features`")
+    if distill.cells == "none":
+        raise InputError("distill.cells: none, and SAM has no other features; give a loss, or `learn: masks`")
 
 
 def _sources(variant: str, checkpoint: str | None, random: bool, *, changed: bool) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""SAM as vfmerge uses it: a trunk that takes any size, and a mask head that decodes many images' prompts at once.
+"""SAM as vfmerge uses it: a trunk that takes any size, and heads that decode many images' prompts at once.
 
 Both are the parts of a `segment_anything.modeling.Sam`, called one by one: its own forward runs under `no_grad`, takes
 one image's prompts at a time and one image size only.
@@ -8,15 +8,19 @@ Axis letters: B images, C channels, h x w cells, M prompts of all images togethe
 
 from __future__ import annotations
 
+import abc
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfmerge.adapter import Batch, Features
+from vfmerge.adapter import Batch, Features, FeatureSpec
 from vfmerge.errors import InputError
+from vfmerge.features.head import Answer
+from vfmerge.features.standard import Plain, Standard
 
+from .approach import Approach
 from .geometry import PIXEL_MEAN, PIXEL_STD
 from .prompts import Prompts, simulate
 
@@ -56,22 +60,33 @@ class Trunk(nn.Module):
         return F.interpolate(grid, size=(h, w), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
 
 
-class MaskHead(nn.Module):
-    """SAM's neck, prompt encoder and mask decoder; names as in `Sam`, the neck's without `image_encoder.`."""
+class Head(nn.Module, abc.ABC):
+    """SAM's neck, prompt encoder and mask decoder; names as in `Sam`, the neck's without `image_encoder.`.
 
-    def __init__(self, sam: Sam) -> None:
+    side: pixels of the square at which a picture is looked at, SAM's own or the nearest that the trunk takes.
+    """
+
+    def __init__(self, sam: Sam, *, spec: FeatureSpec | None = None, layers: int = 0) -> None:
+        """spec: what the trunk gives, SAM's own where it is left out. layers: as in `Approach`."""
         super().__init__()
+        patch = sam.image_encoder.patch_embed.proj.stride[0]
+        own = FeatureSpec(channels=(sam.image_encoder.neck[0].in_channels,), strides=(patch,))
+        spec = spec or own
+        stride = max(spec.strides)
+        self.side = spec.fixed_size or max(1, round(sam.image_encoder.img_size / stride)) * stride
+        self.approach = Approach(spec, patch=patch, layers=layers)
         self.neck = sam.image_encoder.neck
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = sam.mask_decoder
 
-    def forward(self, features: Features, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Answers to one simulated prompt per mask of the batch, as `decode` gives them."""
-        assert batch.masks is not None
-        assert batch.owner is not None
-        frame = (batch.images.shape[-2], batch.images.shape[-1])
-        prompts = simulate(batch.masks, owner=batch.owner, keys=batch.keys, frame=frame)
-        return self.decode(self.neck(features.maps[0]), prompts, frame)
+    @abc.abstractmethod
+    def forward(self, features: Features, batch: Batch) -> Tensor | tuple[Tensor, Tensor] | Answer:
+        """What the task is learnt from."""
+
+    def embed(self, features: Features) -> Tensor:
+        """The image embedding, the neck's output [B, C, h, w], of cells as large as SAM's patches."""
+        embedding: Tensor = self.neck(self.approach(features))
+        return embedding
 
     def decode(self, embedding: Tensor, prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """All mask outputs for prompts on several images at once.
@@ -106,3 +121,40 @@ class MaskHead(nn.Module):
         if prompts.masks is not None:
             return encoder.mask_downscaling(prompts.masks)
         return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(prompts.owner), -1, h, w)
+
+
+class MaskHead(Head):
+    """Answers with masks."""
+
+    def forward(self, features: Features, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Answers to one simulated prompt per mask of the batch, as `decode` gives them."""
+        assert batch.masks is not None
+        assert batch.owner is not None
+        frame = (batch.images.shape[-2], batch.images.shape[-1])
+        prompts = simulate(batch.masks, owner=batch.owner, keys=batch.keys, frame=frame)
+        return self.decode(self.embed(features), prompts, frame)
+
+
+class ParentHead(Head):
+    """Gives the parent's image embedding as target."""
+
+    def forward(self, features: Features, batch: Batch) -> Tensor:
+        return self.embed(features)
+
+
+class EmbeddingHead(Head):
+    """Answers with the image embedding; prompt encoder and mask decoder stay the parent's.
+
+    standard: the scale on which embeddings are compared. What the neck gives is in the parent's own space.
+    """
+
+    def __init__(
+        self, sam: Sam, *, spec: FeatureSpec | None = None, layers: int = 0, standard: Standard | None = None
+    ) -> None:
+        super().__init__(sam, spec=spec, layers=layers)
+        self.standard = standard or Plain()
+        self.prompt_encoder.requires_grad_(False)
+        self.mask_decoder.requires_grad_(False)
+
+    def forward(self, features: Features, batch: Batch) -> Answer:
+        return Answer(parts={"cells": self.embed(features)}, standards={"cells": self.standard})

@@ -18,7 +18,7 @@ from torch import Tensor
 from vfmerge.capability import Promptable, PromptableImage
 
 from .geometry import PIXEL_MEAN
-from .network import MaskHead
+from .network import Head
 from .prompts import Prompts
 
 if TYPE_CHECKING:
@@ -28,33 +28,32 @@ if TYPE_CHECKING:
 
 
 class Segmenter(Promptable):
-    """A promptable segmenter at one input size: S pixels square."""
+    """A promptable segmenter at one input size: S pixels square, SAM's own or the nearest that its trunk takes."""
 
-    def __init__(self, network: Network, *, size: int) -> None:
-        assert isinstance(network.head, MaskHead)
+    def __init__(self, network: Network) -> None:
+        assert isinstance(network.head, Head)
         super().__init__(network)
-        self._size = self.fixed_size = size
+        self._head = network.head
+        self._size = self.fixed_size = network.head.side
 
     @torch.no_grad()
     def set_image(self, picture: np.ndarray) -> SegmenterImage:
         small = ResizeLongestSide(self._size).apply_image(picture)
         device = next(self.network.parameters()).device
         pixels = torch.from_numpy(small).to(device).permute(2, 0, 1).unsqueeze(0).float() / 255
-        padding = torch.tensor(PIXEL_MEAN, device=device).view(1, 3, 1, 1) / 255  # what the trunk normalises to zero
+        padding = torch.tensor(PIXEL_MEAN, device=device).view(1, 3, 1, 1) / 255  # what SAM's trunk normalises to zero
         square = padding.expand(1, 3, self._size, self._size).clone()
         square[..., : small.shape[0], : small.shape[1]] = pixels
-        head = self.network.head
-        embedding = head.neck(self.network.encode(square).maps[0])
-        return SegmenterImage(
-            head, embedding, size=self._size, inner=(small.shape[0], small.shape[1]), outer=picture.shape[:2]
-        )
+        embedding = self._head.embed(self.network.encode(square))
+        inner = (small.shape[0], small.shape[1])
+        return SegmenterImage(self._head, embedding, size=self._size, inner=inner, outer=picture.shape[:2])
 
 
 class SegmenterImage(PromptableImage):
     """An encoded picture. inner: height and width within the input square; outer: the picture's own."""
 
     def __init__(
-        self, head: MaskHead, embedding: Tensor, *, size: int, inner: tuple[int, int], outer: tuple[int, int]
+        self, head: Head, embedding: Tensor, *, size: int, inner: tuple[int, int], outer: tuple[int, int]
     ) -> None:
         self._head, self._embedding, self._size, self._inner, self._outer = head, embedding, size, inner, outer
         self.mask_side = 4 * embedding.shape[-1]

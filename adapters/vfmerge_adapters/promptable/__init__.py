@@ -1,0 +1,1 @@
+"""Parents that make masks of prompts: what their adapters share, whichever library they are from."""
