@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vfmerge import retention
-from vfmerge.report import compare, report
+from vfmerge.report import compare, fractions, report
 from vfmerge.retention import Row
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -86,7 +86,7 @@ def rows() -> Iterator[Row]:
 
 @pytest.fixture(scope="module")
 def run(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with every part, and two reports in it: of the run, and of it beside itself."""
+    """A run's folder with every part, and three pages in it: of the run, of it beside itself, and of fractions."""
     path = tmp_path_factory.mktemp("shown") / "a_run_with_a_long_name_that_has_no_place_to_break_it_in_two"
     (path / "gallery").mkdir(parents=True)
     shutil.copy(small, path / "recipe.yaml")
@@ -106,6 +106,8 @@ def run(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "gallery" / "gallery.json").write_text(json.dumps(index))
     report.write(path)
     (path / "compare.html").write_text(compare.render(compare.read([path, path])))
+    points = [fractions.read(path, fraction=f, samples={"held_out": 9}, steps=9) for f in (0.001, 0.1, 0.12, 1.0)]
+    (path / "fractions.html").write_text(fractions.render(points, name=path.name))
     return path
 
 
@@ -163,9 +165,10 @@ def test_the_report_is_shown(run: Path, show: Callable[..., typing.Any]) -> None
     assert min(charts) > 90
 
 
-def test_text_in_charts_stays_in_the_charts(run: Path, show: Callable[..., typing.Any]) -> None:
+@pytest.mark.parametrize("name", ["report.html", "fractions.html"])
+def test_text_in_charts_stays_in_the_charts(run: Path, show: Callable[..., typing.Any], name: str) -> None:
     """No name or number sticks out of its drawing by more than a hair."""
-    page = show(run / "report.html")
+    page = show(run / name)
     script = """() => [...document.querySelectorAll('svg text')].map(text => {
       const [inner, outer] = [text.getBoundingClientRect(), text.closest('svg').getBoundingClientRect()];
       return [text.textContent, Math.max(outer.left - inner.left, inner.right - outer.right, outer.top - inner.top)];
@@ -173,7 +176,7 @@ def test_text_in_charts_stays_in_the_charts(run: Path, show: Callable[..., typin
     assert page.evaluate(script) == []
 
 
-@pytest.mark.parametrize("name", ["report.html", "compare.html"])
+@pytest.mark.parametrize("name", ["report.html", "compare.html", "fractions.html"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_never_scrolls_sideways(run: Path, show: Callable[..., typing.Any], name: str, width: int) -> None:
     """On a phone too, with every fold open: only tables may, each by itself."""
@@ -184,7 +187,7 @@ def test_the_page_never_scrolls_sideways(run: Path, show: Callable[..., typing.A
     assert page.evaluate(wide)
 
 
-@pytest.mark.parametrize("name", ["report.html", "compare.html"])
+@pytest.mark.parametrize("name", ["report.html", "compare.html", "fractions.html"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read(run: Path, show: Callable[..., typing.Any], name: str, scheme: str) -> None:
     """In either scheme all text stands out from what is behind it."""

@@ -18,9 +18,18 @@ class Request:
         self.name: str | None = None
 
 
+_watched: list[Request] = []
+
+
 @contextlib.contextmanager
 def watch() -> Iterator[Request]:
-    """Turn the first signal into a request; handlers are put back afterwards."""
+    """Turn the first signal into a request; handlers are put back afterwards.
+
+    Who watches within a watch is given the same request: what ends while one asks to stop does not make one forget it.
+    """
+    if _watched:
+        yield _watched[0]
+        return
     request = Request()
 
     def answer(number: int, frame: FrameType | None) -> None:
@@ -29,8 +38,10 @@ def watch() -> Iterator[Request]:
         request.name = signal.Signals(number).name
 
     before = {number: signal.signal(number, answer) for number in _SIGNALS}
+    _watched.append(request)
     try:
         yield request
     finally:
+        _watched.clear()
         for number, handler in before.items():
             signal.signal(number, handler)

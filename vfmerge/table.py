@@ -11,6 +11,14 @@ from rich.text import Text
 _WIDTH = 120  # letters a line, where the output is no terminal
 
 
+def show_whole(table: Table) -> None:
+    """Print a table; where the output is no terminal, as wide as it takes to fold nothing, for other tools."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(Console(width=10_000).measure(table).maximum, 40))
+    console.print(table)
+
+
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print one table. Numbers stand to the right, with thousands apart; text is shown as it is, without markup."""
     console = Console()

@@ -21,17 +21,11 @@ def command(*, runs: tuple[Path, ...], out: Path | None) -> None:
     if out is not None and out.is_dir():
         raise InputError(one_line(f"--out {out}: is a folder; give a file, such as {out / 'compare.html'}"))
 
-    from rich.console import Console
-
-    from vfmerge import commit
+    from vfmerge import commit, table
     from vfmerge.report import compare
 
     found = compare.read(runs)
-    table = compare.table(found)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(Console(width=10_000).measure(table).maximum, 40))  # whole, for other tools
-    console.print(table)
+    table.show_whole(compare.table(found))
     for data in compare.unlike(found):
         click.echo(one_line(f"not the same pictures in every run, so not to be compared: {data}"), err=True)
     if out is not None:

@@ -52,6 +52,12 @@ def fitting(low: float, high: float, *, start: float, end: float) -> Axis:
     return from_zero((low, high), start=start, end=end)
 
 
+def near(low: float, high: float, *, start: float, end: float) -> Axis:
+    """Evenly, from a round number at most `low` to one at least `high`; low < high."""
+    marks = _ticks(low, high)
+    return Axis(low=marks[0], high=marks[-1], start=start, end=end, marks=marks)
+
+
 def shares(values: Iterable[float], *, start: float, end: float) -> Axis:
     """From zero to a little beyond one, or as far as the values go."""
     most = max([1.0, *values])

@@ -34,16 +34,15 @@ class Run:
 
 def read(folders: Sequence[Path]) -> list[Run]:
     """The runs, in order. Raises InputError for a folder without a retention table."""
-    runs = []
-    for folder, name in zip(folders, names(folders), strict=True):
-        rows = findings.rows(folder)
-        plan = findings.plan(folder)
-        places = {(row.parent, row.benchmark, row.data, row.metric): row for row in rows[::-1] if row.control is None}
-        verdict = headline.verdict(rows, base=plan.base if plan else None)
-        runs.append(
-            Run(name=name, rows=dict(reversed(places.items())), verdict=verdict, manifest=findings.manifest(folder))
-        )
-    return runs
+    return [read_run(folder, name=name) for folder, name in zip(folders, names(folders), strict=True)]
+
+
+def read_run(folder: Path, *, name: str) -> Run:
+    """A run under a name. Raises InputError for a folder without a retention table."""
+    rows, plan = findings.rows(folder), findings.plan(folder)
+    places = {(row.parent, row.benchmark, row.data, row.metric): row for row in rows[::-1] if row.control is None}
+    verdict = headline.verdict(rows, base=plan.base if plan else None)
+    return Run(name=name, rows=dict(reversed(places.items())), verdict=verdict, manifest=findings.manifest(folder))
 
 
 def names(folders: Sequence[Path]) -> list[str]:
@@ -105,11 +104,11 @@ def unlike(runs: Sequence[Run]) -> list[str]:
 def render(runs: Sequence[Run]) -> str:
     """A self-contained HTML page."""
     return page.render(
-        "compare.html.jinja", runs=runs, lines=list(_grouped(runs)), panels=list(_panels(runs)), unlike=unlike(runs)
+        "compare.html.jinja", runs=runs, lines=list(grouped(runs)), panels=list(_panels(runs)), unlike=unlike(runs)
     )
 
 
-def _grouped(runs: Sequence[Run]) -> Iterator[tuple[str, list[list[Row | None]]]]:
+def grouped(runs: Sequence[Run]) -> Iterator[tuple[str, list[list[Row | None]]]]:
     """The lines of each parent."""
     together: dict[str, list[list[Row | None]]] = {}
     for (parent, *_), rows in lines(runs):

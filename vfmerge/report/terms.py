@@ -73,7 +73,12 @@ COMPARED = {
 
 def measured(row: Row) -> str:
     """What a row measures: its benchmark and its metric in words."""
-    return f"{_plain(_BENCHMARKS, row.benchmark)}: {metric(row.metric)}"
+    return f"{benchmark(row.benchmark)}: {metric(row.metric)}"
+
+
+def benchmark(name: str) -> str:
+    """A benchmark in words, or its name where there are none."""
+    return _plain(_BENCHMARKS, name)
 
 
 def metric(name: str) -> str:
