@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 ENGINE, ADAPTERS = ROOT / "vfmerge", ROOT / "adapters" / "vfmerge_adapters"
 MODEL_LIBRARIES = {"open_clip", "segment_anything", "timm", "transformers", "torchvision", "vfmerge_adapters"}
 FOR_ADAPTERS = {"adapter", "capability", "losses", "errors", "model", "random", "weights"}
-FOR_TRAINING = FOR_ADAPTERS | {"data", "benchmarks"}  # the scripts that made the tiny parents
+FOR_ADAPTERS |= {"config", "features", "layers", "problem", "spdx"}
+FOR_TRAINING = FOR_ADAPTERS | {"data", "benchmarks", "pixels"}  # the scripts that made the tiny parents
 
 
 def modules(folder: Path) -> dict[str, Path]:
@@ -127,8 +128,11 @@ def test_nothing_read_is_run(folder: Path) -> None:
         "vfmerge.benchmarks.robustness, vfmerge.benchmarks.resolution, vfmerge.benchmarks.retrieval",
         "vfmerge.benchmarks.instance_ap, vfmerge.benchmarks.linear_probe, vfmerge.benchmarks.knn",
         "vfmerge.benchmarks.segmentation_probe, vfmerge.benchmarks.efficiency",
-        "vfmerge.report.report, vfmerge.report.compare, vfmerge.store, vfmerge.trial",
-        "vfmerge_adapters.sam, vfmerge_adapters.open_clip",
+        "vfmerge.report.report, vfmerge.report.compare, vfmerge.report.fractions, vfmerge.store, vfmerge.trial",
+        "vfmerge_adapters.sam, vfmerge_adapters.open_clip, vfmerge_adapters.merged, vfmerge.config",
+        "vfmerge_adapters.timm, vfmerge_adapters.transformers_vision, vfmerge_adapters.transformers_clip",
+        "vfmerge_adapters.transformers_sam, vfmerge_adapters.promptable.loss, vfmerge.features.parent",
+        "vfmerge.new, vfmerge.testing, vfmerge.testing.command",
     ],
 )
 def test_no_torch(names: str) -> None:

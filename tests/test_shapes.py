@@ -110,3 +110,20 @@ def test_bad_options_are_refused(option):
     """Naming the option."""
     with pytest.raises(InputError, match=f"^{next(iter(option))}: "):
         Shapes(**option)
+
+
+def test_views_show_the_same_shapes_in_other_colours() -> None:
+    """Several stay where they are, so that what differs between the two pictures is never their outlines."""
+    for seed in (1, 3, 5):
+        first, second, stay = shapes.views(seed=seed, size=64)
+        assert stay
+        assert (first != second).mean() > 0.9
+    assert not shapes.views(seed=2, size=64)[2]
+
+
+def test_views_are_a_function_of_their_seed() -> None:
+    """Drawn again they are the same, and another seed's are others."""
+    one, again, other = (shapes.views(seed=seed, size=32) for seed in (4, 4, 6))
+    assert np.array_equal(one[0], again[0])
+    assert np.array_equal(one[1], again[1])
+    assert not np.array_equal(one[0], other[0])

@@ -68,6 +68,36 @@ def scene(*, seed: int, split: str, index: int, layout: str, size: int) -> Scene
     if layout == "mixed":
         layout = random.choice(["empty", "single", "several"], p=_MIXTURE)
     placed = _PLACES[layout](random)
+    image, ids, areas = _render(placed, random, size)
+    visible = [n for n in range(len(placed)) if (ids == n).sum() >= max(_MIN_PIXELS, _MIN_VISIBLE * areas[n])]
+    masks = np.stack([ids == n for n in visible]) if visible else np.zeros((0, size, size), dtype=bool)
+    shapes = tuple(placed[n] for n in visible)
+    return Scene(image=image, masks=masks, shapes=shapes, caption=_caption(shapes, random))
+
+
+def views(*, seed: int, size: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Two pictures, uint8 [S, S, 3], of the same shapes in other colours and textures on other backgrounds.
+
+    Several shapes stay in place; a single one is moved, resized and turned. Whether they stayed is told: odd seeds have
+    several.
+    """
+    random, stay = np.random.default_rng(seed), seed % 2 == 1
+    placed = _PLACES["several" if stay else "single"](random)
+    first = _render(placed, random, size)[0]
+    second = _render([_redraw(shape, random, stay=stay) for shape in placed], random, size)[0]
+    return first, second, stay
+
+
+def _redraw(shape: Shape, random: np.random.Generator, *, stay: bool) -> Shape:
+    """The same kind of shape in other colours, and at another place unless it is to stay."""
+    other = _draw(random, x=shape.x, y=shape.y, radius=shape.radius)
+    if stay:
+        return dataclasses.replace(other, name=shape.name, angle=shape.angle)
+    return dataclasses.replace(_place_single(random)[0], name=shape.name)
+
+
+def _render(placed: list[Shape], random: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """The picture, uint8 [S, S, 3], the number of each pixel's shape, int8 [S, S], -1 for none, and shapes' areas."""
     image = _background(random, size)
     ids = np.full((size, size), -1, dtype=np.int8)
     areas = []
@@ -79,11 +109,7 @@ def scene(*, seed: int, split: str, index: int, layout: str, size: int) -> Scene
         inside = alpha > 0.5
         areas.append(max(int(inside.sum()), 1))
         ids[rows, columns][inside] = number
-    visible = [n for n in range(len(placed)) if (ids == n).sum() >= max(_MIN_PIXELS, _MIN_VISIBLE * areas[n])]
-    image = np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
-    masks = np.stack([ids == n for n in visible]) if visible else np.zeros((0, size, size), dtype=bool)
-    shapes = tuple(placed[n] for n in visible)
-    return Scene(image=image, masks=masks, shapes=shapes, caption=_caption(shapes, random))
+    return np.clip(image + random.normal(0, 4, image.shape), 0, 255).astype(np.uint8), ids, areas
 
 
 def _draw(random: np.random.Generator, *, x: float, y: float, radius: float) -> Shape:
