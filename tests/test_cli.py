@@ -229,9 +229,9 @@ def test_check(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All that is known before training: steps, streams, parameters by prefix, data, teachers."""
     assert main(["check", str(sample), "--device", "cpu"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "probe 100 images 16, 32 8 caption x 1" in lines
-    assert "distill 32 images 32 8 caption x 1" in lines
-    assert "outlines 32 4 outline x 10" in lines
+    assert "probe 100 images 100 16, 32 8 caption x 1" in lines
+    assert "distill 32 images 100 32 8 caption x 1, outline x 1" in lines
+    assert "outlines 5 32 4 outline x 10" in lines  # half of them
     assert "probe heads.caption 0.0008 36" in lines  # 8 x 4 weights and 4 biases
     assert "distill trunk 4e-06 1,544" in lines  # 8 x 3 x 8 x 8 weights and 8 biases
     assert "distill heads.outline 4e-06 18" in lines  # the prompt part is fixed

@@ -20,11 +20,12 @@ DONE, FAULT, WRONG, BUG, STOPPED = 0, 1, 2, 70, 75
 _LOG = "vfmerge-error.log"
 _COMMANDS = {  # name: the one line that --help says; the code is vfmerge.commands.<name>
     "run": "Merge models as a recipe says, or go on where the run was.",
-    "check": "Check a recipe, its data and its parameters; train nothing.",
+    "check": "Check a recipe, its data and its parameters, or an adapter.",
     "eval": "Measure a run or a merged model against its parents.",
     "compare": "Set several runs side by side.",
     "ls": "List adapters, recipes, benchmarks and kinds of data.",
     "cp": "Copy a built-in recipe, to edit it.",
+    "new": "Write an adapter that runs at once, to change it into your own.",
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vfmerge import plugins
+from vfmerge import cli, plugins
 from vfmerge.recipe import builtin
 from vfmerge.table import show
 
@@ -19,6 +19,7 @@ def _summary(path: Path) -> str:
 
 @click.command("ls")
 @click.argument("what", required=False, type=click.Choice(["adapters", "recipes", "benchmarks", "data"]))
+@cli.plugin
 def command(*, what: str | None) -> None:
     """List what recipes can name; a plug-in that cannot be used says why."""
     if what in (None, "recipes"):
