@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 from vfmerge_adapters.open_clip import OpenCLIP
-from vfmerge_adapters.open_clip.head import ClipHead
+from vfmerge_adapters.text_aligned.head import ClipHead
 
 from vfmerge.adapter import Batch, Features, FeatureSpec
 from vfmerge.data import shapes

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from vfmerge_adapters.open_clip import OpenCLIP
-from vfmerge_adapters.open_clip.head import ClipHead
+from vfmerge_adapters.text_aligned.head import ClipHead
 
 from vfmerge import cache, checkpoint, commit, engine, random, recipe
 from vfmerge.benchmarks.promptable import Promptable

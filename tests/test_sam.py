@@ -10,10 +10,10 @@ import pytest
 import torch
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
+from vfmerge_adapters.promptable.prompts import boxes_of, points_in, simulate
 from vfmerge_adapters.sam import SAM
 from vfmerge_adapters.sam.geometry import VARIANTS, build
 from vfmerge_adapters.sam.network import MaskHead, Trunk
-from vfmerge_adapters.sam.prompts import boxes_of, points_in, simulate
 
 from vfmerge.adapter import Batch, Features, FeatureSpec
 from vfmerge.errors import CheckpointError, InputError
@@ -93,7 +93,7 @@ def test_many_images_decode_as_one_by_one(tiny: Sam) -> None:
     prompts = simulate(batch.masks, owner=batch.owner, keys=batch.keys, frame=(96, 96))
     with torch.no_grad():
         embedding = tiny.image_encoder((batch.images - 0.5) / 0.2)
-        together, scores = head.decode(embedding, prompts, (96, 96))
+        together, scores = head.decode((embedding,), prompts, (96, 96))
         for row in range(3):
             image = int(batch.owner[row])
             labels, coords = prompts.labels[row : row + 1], prompts.coords[row : row + 1]

@@ -36,9 +36,9 @@ from transformers import (
 )
 from transformers.models.sam3.image_processing_sam3 import Sam3ImageProcessor
 from transformers.utils import logging as transformers_logging
+from vfmerge_adapters.promptable.prompts import simulate
 from vfmerge_adapters.sam import SAM
 from vfmerge_adapters.sam.geometry import VARIANTS, build
-from vfmerge_adapters.sam.prompts import simulate
 from vfmerge_adapters.transformers_sam import TransformersSAM
 
 import vfmerge

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vfmerge.adapter import BaseAdapter, Batch, FeatureSpec
 from vfmerge.errors import InputError
 
+from ..text_aligned.shape import HeadShape
 from .config import Config
 from .origin import TINY, trace
 
@@ -64,23 +65,15 @@ class OpenCLIP(BaseAdapter):
         size: side in pixels at which the merged model looks at a picture by default; none is the parent's own.
         licence: of the weights.
         """
-        _check(layers=layers, hidden=hidden, cells=cells, window=window, size=size)
+        self._shape = HeadShape(layers=layers, hidden=hidden, cells=cells, window=window, size=size)
         self._model, self._pretrained, self._random, self._quickgelu = model, pretrained, random, quickgelu
-        self._layers, self._hidden, self._cells, self._window, self._size = layers, hidden, cells, window, size
         self._origin = trace(model=model, pretrained=pretrained, checkpoint=checkpoint, config=config, random=random)
         self.sources = self._origin.files
         self.licence = licence or ("Apache-2.0" if self._origin.folder == TINY else "unknown")
 
     def portable(self) -> dict[str, Any]:
-        return {
-            "config": json.loads(self.config.model_dump_json()),
-            "layers": self._layers,
-            "hidden": self._hidden and list(self._hidden),
-            "cells": self._cells,
-            "window": self._window,
-            "size": self._size,
-            "licence": self.licence,
-        }
+        config = json.loads(self.config.model_dump_json())
+        return {"config": config, "licence": self.licence} | self._shape.portable()
 
     def teacher(self) -> Network:
         """Batch -> open_clip's own image embeddings [B, D], not normalised."""
@@ -126,31 +119,16 @@ class OpenCLIP(BaseAdapter):
         from .cut import cut
         from .own import OwnHead
 
-        spec, size = self.features, self._size or self.config.size[0]
+        spec, size = self.features, self._shape.size or self.config.size[0]
         projection = cut(towers.image_tower(self.config, shallow=True), config=self.config)[1]
         text = towers.text_tower(self.config)
         return OwnHead(text, projection, size=(size, size), stride=spec.strides[-1], fixed_size=spec.fixed_size)
 
     def head(self, features: FeatureSpec) -> nn.Module:
-        from vfmerge.layers import likely_heads
-
         from . import towers
-        from .head import ClipHead
 
-        width, stride = features.channels[-1], features.strides[-1]
-        return ClipHead(
-            towers.text_tower(self.config),
-            width=width,
-            heads=features.heads or likely_heads(width),
-            layers=self._layers,
-            hidden=self._hidden or (width, width),  # chosen here: with three layers it makes the paper's + 25 %
-            embedding=self.config.model_cfg.embed_dim,
-            cells=self._cells,
-            window=self._window,
-            size=features.fixed_size or self._size or max(1, round(max(self.config.size) / stride)) * stride,
-            stride=stride,
-            fixed_size=features.fixed_size,
-        )
+        text, width = towers.text_tower(self.config), self.config.model_cfg.embed_dim
+        return self._shape.build(text, features, embedding=width, own=max(self.config.size))
 
     def start(self, head: nn.Module, trunk: nn.Module, teacher: Network) -> None:
         """Its own head is the parent's. Else the text tower is; layers are the trunk's last block, if that is such."""
@@ -190,13 +168,3 @@ class OpenCLIP(BaseAdapter):
             return config
         shape = config.model_cfg.model_copy(update={"quick_gelu": self._quickgelu})
         return config.model_copy(update={"model_cfg": shape})
-
-
-def _check(*, layers: int, hidden: tuple[int, int] | None, cells: int, window: int, size: int | None) -> None:
-    if window % 2 == 0:
-        raise InputError(f"window: {window} has no cell in its middle; give an odd number")
-    for name, value in {"layers": layers, "cells": cells, "window": window, "size": size}.items():
-        if value is not None and value < 1:
-            raise InputError(f"{name}: {value} is not a count; give 1 or more")
-    if hidden is not None and (len(hidden) != 2 or min(hidden) < 1):
-        raise InputError(f"hidden: {list(hidden)} is not two widths; give two numbers of 1 or more")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vfmerge.adapter import Features
 from vfmerge.model import SharedTrunk
 
-from .aligned import TextAligned
+from ..text_aligned.aligned import TextAligned
 from .trunk import Trunk
 
 

@@ -24,7 +24,7 @@ from vfmerge import weights
 from vfmerge.capability import ImageText
 from vfmerge.errors import InputError, one_line
 
-from .aligned import TextAligned
+from ..text_aligned.aligned import TextAligned
 from .config import Config
 from .trunk import resize
 

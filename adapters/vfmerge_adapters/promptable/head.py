@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vfmerge.adapter import Batch, Features
 
-from ..sam.prompts import Prompts, simulate
+from .prompts import Prompts, simulate
 
 
 class PromptedHead(nn.Module, abc.ABC):
@@ -24,7 +24,7 @@ class PromptedHead(nn.Module, abc.ABC):
         super().__init__()
         self.side = side
 
-    def forward(self, features: Features, batch: Batch) -> tuple[Tensor, Tensor]:
+    def respond(self, features: Features, batch: Batch) -> tuple[Tensor, Tensor]:
         """Answers to one simulated prompt per mask of the batch, as `decode` gives them."""
         assert batch.masks is not None
         assert batch.owner is not None

@@ -1,24 +1,24 @@
 """What a person does with a promptable model: points, boxes and rough masks to masks; for parent and merged alike.
 
-Preprocessing is that of the processors of `transformers`, so that masks equal theirs.
+How a picture is resized is its library's own, so that masks equal the library's.
 
 Axis letters: N prompts, P points a prompt, K masks a prompt, H x W pixels of the picture, S side of the input square.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from vfmerge.capability import Promptable, PromptableImage
 
-from ..sam.prompts import Prompts
 from .head import PromptedHead
 from .placement import Placement
+from .prompts import Prompts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,17 +26,21 @@ if TYPE_CHECKING:
     from vfmerge.model import Network
 
 
+Resize = Callable[["np.ndarray", tuple[int, int]], Tensor]
+"""A picture, uint8 [H, W, 3], at another height and width: uint8 [3, h, w]."""
+
+
 class Segmenter(Promptable):
     """A promptable segmenter at one input size, its head's side.
 
     padding: the colour, in 0..1, of what is left of the square beside a picture that keeps its shape; none for a model
-    whose pictures are stretched.
+    whose pictures are stretched. resize: the library's way.
     """
 
-    def __init__(self, network: Network, *, padding: tuple[float, float, float] | None) -> None:
+    def __init__(self, network: Network, *, padding: tuple[float, float, float] | None, resize: Resize) -> None:
         assert isinstance(network.head, PromptedHead)
         super().__init__(network)
-        self._padding = padding
+        self._padding, self._resize = padding, resize
         self.fixed_size = network.head.side
 
     @torch.no_grad()
@@ -44,8 +48,7 @@ class Segmenter(Promptable):
         head = self.network.head
         placement = Placement(side=head.side, outer=picture.shape[:2], padded=self._padding is not None)
         device = next(self.network.parameters()).device
-        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)  # resized where it is: devices round differently
-        small = resize(pixels, list(placement.inner), interpolation=InterpolationMode.BILINEAR, antialias=True)
+        small = self._resize(picture, placement.inner)
         square = torch.tensor(self._padding or (0.0, 0.0, 0.0), device=device).view(1, 3, 1, 1)
         square = square.expand(1, 3, head.side, head.side).clone()
         square[..., : placement.inner[0], : placement.inner[1]] = small.to(device).float() / 255

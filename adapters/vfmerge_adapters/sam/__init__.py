@@ -168,9 +168,10 @@ class SAM(BaseAdapter):
         return marking.mark(answer, {"cells": target}, self._distill)
 
     def capability(self, network: Network) -> Promptable:
-        from .use import Segmenter
+        from ..promptable.use import Segmenter
+        from .use import PADDING, resize
 
-        return Segmenter(network)
+        return Segmenter(network, padding=PADDING, resize=resize)
 
 
 def _change(geometry: Geometry, changes: dict[str, int | list[int]]) -> Geometry:

@@ -20,9 +20,10 @@ from vfmerge.errors import InputError
 from vfmerge.features.head import Answer
 from vfmerge.features.standard import Plain, Standard
 
+from ..promptable.head import PromptedHead
+from ..promptable.prompts import Prompts
 from .approach import Approach
 from .geometry import PIXEL_MEAN, PIXEL_STD
-from .prompts import Prompts, simulate
 
 if TYPE_CHECKING:
     from segment_anything.modeling import ImageEncoderViT, Sam
@@ -60,41 +61,32 @@ class Trunk(nn.Module):
         return F.interpolate(grid, size=(h, w), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
 
 
-class Head(nn.Module, abc.ABC):
+class Head(PromptedHead, abc.ABC):
     """SAM's neck, prompt encoder and mask decoder; names as in `Sam`, the neck's without `image_encoder.`.
 
-    side: pixels of the square at which a picture is looked at, SAM's own or the nearest that the trunk takes.
+    Its side is SAM's own, or the nearest that the trunk takes.
     """
 
     def __init__(self, sam: Sam, *, spec: FeatureSpec | None = None, layers: int = 0) -> None:
         """spec: what the trunk gives, SAM's own where it is left out. layers: as in `Approach`."""
-        super().__init__()
         patch = sam.image_encoder.patch_embed.proj.stride[0]
-        own = FeatureSpec(channels=(sam.image_encoder.neck[0].in_channels,), strides=(patch,))
-        spec = spec or own
+        spec = spec or FeatureSpec(channels=(sam.image_encoder.neck[0].in_channels,), strides=(patch,))
         stride = max(spec.strides)
-        self.side = spec.fixed_size or max(1, round(sam.image_encoder.img_size / stride)) * stride
+        super().__init__(side=spec.fixed_size or max(1, round(sam.image_encoder.img_size / stride)) * stride)
         self.approach = Approach(spec, patch=patch, layers=layers)
         self.neck = sam.image_encoder.neck
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = sam.mask_decoder
 
-    @abc.abstractmethod
-    def forward(self, features: Features, batch: Batch) -> Tensor | tuple[Tensor, Tensor] | Answer:
-        """What the task is learnt from."""
+    def embed(self, features: Features) -> tuple[Tensor, ...]:
+        """The image embedding, the neck's output [B, C, h, w], of cells as large as SAM's patches; nothing finer."""
+        return (self.neck(self.approach(features)),)
 
-    def embed(self, features: Features) -> Tensor:
-        """The image embedding, the neck's output [B, C, h, w], of cells as large as SAM's patches."""
-        embedding: Tensor = self.neck(self.approach(features))
-        return embedding
+    def single(self, logits: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:
+        return logits[:, :1], ious[:, :1]
 
-    def decode(self, embedding: Tensor, prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """All mask outputs for prompts on several images at once.
-
-        embedding: the neck's output [B, C, h, w]. frame: height and width of the images that the prompts' pixels mean.
-        Returns mask logits [M, 4, 4h, 4w] (the single mask first, then the three of an ambiguous prompt) and IoU
-        scores [M, 4].
-        """
+    def decode(self, maps: tuple[Tensor, ...], prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        (embedding,) = maps
         h, w = embedding.shape[-2:]
         sparse = self._embed_tokens(prompts, frame)
         dense = self._embed_masks(prompts, h, w)
@@ -112,7 +104,8 @@ class Head(nn.Module, abc.ABC):
 
     def _embed_tokens(self, prompts: Prompts, frame: tuple[int, int]) -> Tensor:
         encoder = self.prompt_encoder
-        place = encoder.pe_layer.forward_with_coords(prompts.coords + 0.5, frame)  # pixel centres, as SAM
+        with torch.autocast(prompts.coords.device.type, enabled=False):  # eight bits are four pixels of 1024
+            place = encoder.pe_layer.forward_with_coords(prompts.coords + 0.5, frame)  # pixel centres, as SAM
         kinds = torch.stack([encoder.not_a_point_embed.weight[0], *(e.weight[0] for e in encoder.point_embeddings)])
         return place * (prompts.labels >= 0).unsqueeze(-1) + kinds[prompts.labels + 1]  # [M, n, C]
 
@@ -127,19 +120,14 @@ class MaskHead(Head):
     """Answers with masks."""
 
     def forward(self, features: Features, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Answers to one simulated prompt per mask of the batch, as `decode` gives them."""
-        assert batch.masks is not None
-        assert batch.owner is not None
-        frame = (batch.images.shape[-2], batch.images.shape[-1])
-        prompts = simulate(batch.masks, owner=batch.owner, keys=batch.keys, frame=frame)
-        return self.decode(self.embed(features), prompts, frame)
+        return self.respond(features, batch)
 
 
 class ParentHead(Head):
     """Gives the parent's image embedding as target."""
 
     def forward(self, features: Features, batch: Batch) -> Tensor:
-        return self.embed(features)
+        return self.embed(features)[0]
 
 
 class EmbeddingHead(Head):
@@ -157,4 +145,4 @@ class EmbeddingHead(Head):
         self.mask_decoder.requires_grad_(False)
 
     def forward(self, features: Features, batch: Batch) -> Answer:
-        return Answer(parts={"cells": self.embed(features)}, standards={"cells": self.standard})
+        return Answer(parts={"cells": self.embed(features)[0]}, standards={"cells": self.standard})

@@ -11,7 +11,7 @@ from vfmerge.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..open_clip.head import ClipHead
+    from .head import ClipHead
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class HeadShape:
         """A head on a trunk that gives `features`. text: its tower. embedding: width. own: the parent's size."""
         from vfmerge.layers import likely_heads
 
-        from ..open_clip.head import ClipHead
+        from .head import ClipHead
 
         width, stride = features.channels[-1], features.strides[-1]
         return ClipHead(

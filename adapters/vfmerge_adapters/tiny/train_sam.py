@@ -25,9 +25,9 @@ from torch import Tensor
 from vfmerge import losses, random
 from vfmerge.data import shapes
 
+from ..promptable.prompts import Prompts, boxes_of, points_in, simulate
 from ..sam.geometry import VARIANTS, build
 from ..sam.network import MaskHead, Trunk
-from ..sam.prompts import Prompts, boxes_of, points_in, simulate
 
 SIZE = VARIANTS["tiny"].image_size
 BATCH = 16
@@ -92,12 +92,12 @@ def train(steps: int, seed: int) -> tuple[Trunk, MaskHead, dict[str, Tensor]]:
         optimizer.param_groups[0]["lr"] = rate
         images, masks, owner, keys = load(step, seed)
         prompts = simulate(masks, owner=owner, keys=keys, frame=(SIZE, SIZE))
-        embedding = head.neck(trunk(images).maps[0])
-        logits, ious = head.decode(embedding, prompts, (SIZE, SIZE))
+        maps = head.embed(trunk(images))
+        logits, ious = head.decode(maps, prompts, (SIZE, SIZE))
         loss = loss_of(logits, ious, masks)
         chance = torch.from_numpy(random.generator(seed, "error", step).random(len(masks))).float()
         second = correct(prompts, logits.detach(), masks, chance)
-        loss = loss + loss_of(*head.decode(embedding, second, (SIZE, SIZE)), masks)
+        loss = loss + loss_of(*head.decode(maps, second, (SIZE, SIZE)), masks)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(sam.parameters(), CLIP)
@@ -115,9 +115,9 @@ def measure(trunk: Trunk, head: MaskHead, seed: int, batches: int = 32) -> tuple
     scores: list[list[Tensor]] = [[], []]
     for step in range(batches):
         images, masks, owner, _ = load(step, seed, split="sam-held-out")
-        embedding = head.neck(trunk(images).maps[0])
+        maps = head.embed(trunk(images))
         for kind, prompts in enumerate(exact_prompts(masks, owner, step)):
-            logits, ious = head.decode(embedding, prompts, (SIZE, SIZE))
+            logits, ious = head.decode(maps, prompts, (SIZE, SIZE))
             best = torch.zeros(len(masks), dtype=torch.long) if kind == 0 else 1 + ious[:, 1:].argmax(1)
             chosen = logits[torch.arange(len(masks)), best].unsqueeze(1)
             answer = F.interpolate(chosen, size=(SIZE, SIZE), mode="bilinear", align_corners=False)[:, 0] > 0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vfmerge.adapter import Features
 from vfmerge.model import SharedTrunk
 
-from ..open_clip.aligned import TextAligned
+from ..text_aligned.aligned import TextAligned
 from ..transformers_vision.families import divide
 from ..transformers_vision.trunk import Trunk
 

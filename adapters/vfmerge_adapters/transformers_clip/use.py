@@ -19,7 +19,7 @@ from vfmerge.capability import ImageText
 from vfmerge.errors import InputError
 
 from ..hub.preprocess import Preprocess
-from ..open_clip.aligned import TextAligned
+from ..text_aligned.aligned import TextAligned
 
 if TYPE_CHECKING:
     import numpy as np

@@ -117,8 +117,10 @@ class TransformersSAM(BaseAdapter):
 
     def capability(self, network: Network) -> Promptable:
         from ..promptable.use import Segmenter
+        from .decoding import resize
 
-        return Segmenter(network, padding=self._normalisation.mean if self._parent.padded else None)
+        padding = self._normalisation.mean if self._parent.padded else None
+        return Segmenter(network, padding=padding, resize=resize)
 
     @functools.cached_property
     def _parent(self) -> Generation:

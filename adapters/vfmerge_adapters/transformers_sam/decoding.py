@@ -8,13 +8,21 @@ Axis letters: C channels, h x w cells, M prompts of all images together, n token
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+import torchvision.transforms.v2.functional as tv
 from torch import Tensor, nn
 
 from vfmerge.errors import InputError
 
-from ..sam.prompts import Prompts
+from ..promptable.prompts import Prompts
+
+
+def resize(picture: np.ndarray, inner: tuple[int, int]) -> Tensor:
+    """A picture, uint8 [H, W, 3], at a height and width, uint8 [3, h, w], as the library's processors make it."""
+    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)  # where the picture is: devices round differently
+    return tv.resize(pixels, list(inner), interpolation=tv.InterpolationMode.BILINEAR, antialias=True)
 
 
 def require_whole_cells(images: Tensor, *, stride: int) -> None:

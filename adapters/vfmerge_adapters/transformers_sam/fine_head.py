@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfmerge.adapter import Features
+from vfmerge.adapter import Batch, Features
 
 from ..promptable.head import PromptedHead
-from ..sam.prompts import Prompts
+from ..promptable.prompts import Prompts
 from .decoding import attend, embed_cells, embed_masks, embed_tokens, nothing, project
 
 
@@ -33,6 +33,9 @@ class FineHead(PromptedHead):
         self.mask_decoder = model.mask_decoder
         self.mask_decoder.pred_obj_score_head.requires_grad_(False)
         self.no_memory = model.no_memory_embedding if forgetful else None
+
+    def forward(self, features: Features, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.respond(features, batch)
 
     def embed(self, features: Features) -> tuple[Tensor, ...]:
         finest, finer, embedding = self.neck(features)

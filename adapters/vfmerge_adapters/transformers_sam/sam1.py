@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import SamConfig, SamModel
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 
-from vfmerge.adapter import Features, FeatureSpec
+from vfmerge.adapter import Batch, Features, FeatureSpec
 
 from ..promptable.head import PromptedHead
-from ..sam.prompts import Prompts
+from ..promptable.prompts import Prompts
 from .decoding import attend, embed_cells, embed_masks, embed_tokens, nothing, project, require_whole_cells
 from .generation import Generation, Normalisation, fitting_side, nearest, require, settings, spelt_out
 
@@ -119,6 +119,9 @@ class Head(PromptedHead):
         self.neck = model.vision_encoder.neck
         self.prompt_encoder = model.prompt_encoder.requires_grad_(False)
         self.mask_decoder = model.mask_decoder
+
+    def forward(self, features: Features, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.respond(features, batch)
 
     def embed(self, features: Features) -> tuple[Tensor, ...]:
         return (self.neck(features.maps[self.level].permute(0, 2, 3, 1)),)
