@@ -28,7 +28,7 @@ def row(
     known = kept is not None and spread is not None
     return Row(
         parent=of,
-        capability="promptable" if of == "sam" else "image_text",
+        capability={"sam": "promptable", "dino": "dense"}.get(of, "image_text"),
         benchmark=benchmark,
         data=data,
         metric=metric,
@@ -215,3 +215,14 @@ def test_the_headline_is_the_parents_own_skill() -> None:
     assert only is not None
     assert only.metric == "t2i_r1"
     assert headline.headline(others, "clip") is None
+
+
+def test_a_parent_known_by_its_features_is_kept_by_them() -> None:
+    """Probes are of a DINO's own skill, through its own head: they count for it, and say nothing of trunks."""
+    dino = [row("top1", 0.5, of="dino", benchmark="knn"), trunk("dino", 0.2, 0.4)]
+    assert headline.parents([*GOOD, *dino], base="sam") == ["sam", "clip", "dino"]
+    assert headline.headline(dino, "dino") == dino[0]
+    kept, *_, trunks = claims.claims([*GOOD, *dino], base="sam")
+    assert kept.verdict == "does not hold"
+    assert trunks.verdict == "holds"
+    assert "dino" not in str(trunks.figures)

@@ -163,7 +163,7 @@ def _neither_corner(rows: Sequence[Row], base: str | None) -> Claim:
 
 
 def _best_trunk(rows: Sequence[Row]) -> list[Claim]:
-    """A linear segmentation head on each frozen trunk."""
+    """A linear segmentation head on each frozen trunk; what was measured through a parent's own head is not of it."""
     claim = Claim(
         text="The merged trunk, frozen, serves a linear segmentation head better than any parent's trunk.",
         paper="VOC mIoU 75.0; CLIP's trunk 70.7, SAM's 46.6 (table 3)",
@@ -171,7 +171,9 @@ def _best_trunk(rows: Sequence[Row]) -> list[Claim]:
         remark="Needs an evaluation with the benchmark segmentation_probe.",
     )
     probes = [
-        r for r in _merged(rows, "linear_miou") if r.benchmark == "segmentation_probe" and r.parent_value is not None
+        row
+        for row in _merged(rows, "linear_miou")
+        if row.benchmark == "segmentation_probe" and row.parent_value is not None and row.capability != "dense"
     ]
     made = []
     for data in dict.fromkeys(row.data for row in probes):

@@ -13,7 +13,7 @@ KEPT = 0.95
 SECTIONS = ("efficiency", "resolution", "robustness")
 """Benchmarks that a report shows by themselves, and not in the table of what was kept."""
 
-_PROBES = ("knn", "linear_probe", "segmentation_probe")  # of trunks, whatever the parent's own skill is
+_PROBES = ("knn", "linear_probe", "segmentation_probe")  # of trunks, but where features are all that a parent gives
 
 _FOREMOST = {"promptable": ("promptable", "box_miou"), "image_text": ("zero_shot_classification", "top1")}
 
@@ -61,7 +61,7 @@ def apart(row: Row) -> bool:
 
 def _own(row: Row) -> bool:
     """Whether a row is of a parent's own skill."""
-    return not apart(row) and row.benchmark not in _PROBES
+    return not apart(row) and (row.benchmark not in _PROBES or row.capability == "dense")
 
 
 def _place(row: Row) -> tuple[str, str, str, str, str | None]:

@@ -13,7 +13,7 @@ _BENCHMARKS = {
     "resolution": "Resolution",
     "retrieval": "Image-text retrieval",
     "robustness": "Robustness",
-    "segmentation_probe": "Segmentation probe of the trunk",
+    "segmentation_probe": "Segmentation probe of features",
     "zero_shot_classification": "Zero-shot classification",
     "zero_shot_segmentation": "Zero-shot segmentation",
 }
