@@ -145,6 +145,21 @@ def test_layers_start_as_the_trunks_last_block() -> None:
         assert torch.equal(layer.qkv.weight, trunk[1].attn.qkv.weight)
 
 
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_a_layer_computes_what_the_block_does(scale: float | None) -> None:
+    """That it was copied from, also where the block scales channels as DINOv2's do."""
+    from timm.models.vision_transformer import Block
+
+    from vfmerge.layers import Layer, start_from
+
+    torch.manual_seed(3)
+    block = Block(16, 2, qkv_bias=True, init_values=scale).eval()
+    layers = nn.ModuleList([Layer(width=16, heads=2)])
+    start_from(nn.ModuleList([block]), layers)
+    x = torch.randn(2, 5, 16)
+    torch.testing.assert_close(layers[0](x), block(x))
+
+
 def test_losses_are_means_over_cells_for_each_image() -> None:
     """Against the definition, image by image."""
     answer, target = torch.randn(3, 6, 4, 4), torch.randn(3, 6, 4, 4)

@@ -22,6 +22,8 @@ _BLOCKS = (
     dict(zip(_OWN, ("layer_norm1", "attn.qkv", "attn.proj", "layer_norm2", "mlp.lin1", "mlp.lin2"), strict=True)),
 )
 _LEFT_OUT = {"attn.rel_pos_h", "attn.rel_pos_w"}  # the trunk has told its cells where they are
+# A DINOv2's block scales what attention and MLP add to each channel: that is in the weights of what went before.
+_SCALED = {"ls1.gamma": "attn.proj", "ls2.gamma": "mlp.fc2"}
 
 
 class Layer(nn.Module):
@@ -67,7 +69,7 @@ def _last_block(trunk: nn.Module, layer: Layer) -> dict[str, Tensor] | None:
     """The tensors of the last block that computes what the layer does but for its positions, by the layer's names."""
     wanted = {name: tensor.shape for name, tensor in layer.state_dict().items()}
     for block in reversed(list(trunk.modules())):
-        given = {name: tensor for name, tensor in block.state_dict().items() if name not in _LEFT_OUT}
+        given = _tensors(block)
         for names in _BLOCKS:
             theirs = {own: f"{names[part]}.{kind}" for own in wanted for part, kind in [own.split(".")]}
             if set(theirs.values()) != set(given) or not _attends_with(block, layer.heads):
@@ -75,6 +77,17 @@ def _last_block(trunk: nn.Module, layer: Layer) -> dict[str, Tensor] | None:
             if all(given[theirs[own]].shape == shape for own, shape in wanted.items()):
                 return {own: given[name] for own, name in theirs.items()}
     return None
+
+
+def _tensors(block: nn.Module) -> dict[str, Tensor]:
+    """A block's tensors, without what positions add, and with scales of channels multiplied in."""
+    given = {name: tensor for name, tensor in block.state_dict().items() if name not in _LEFT_OUT}
+    for scale, part in _SCALED.items():
+        weight, bias = f"{part}.weight", f"{part}.bias"
+        if given.keys() >= {scale, weight, bias}:
+            gamma = given.pop(scale)
+            given |= {weight: gamma.unsqueeze(1) * given[weight], bias: gamma * given[bias]}
+    return given
 
 
 def _attends_with(block: nn.Module, heads: int) -> bool:
