@@ -186,7 +186,8 @@ def cached(original: Path, cache: Path, *names: str) -> None:
         shutil.copy(original / name, snapshot / name)
     absent = repository / ".no_exist" / ("a" * 40)
     absent.mkdir(parents=True)
-    (absent / "preprocessor_config.json").touch()
+    for name in (origin.PREPROCESSOR, origin.PROCESSOR):
+        (absent / name).touch()
 
 
 def test_an_id_of_the_hub_is_looked_up_when_needed(
