@@ -14,8 +14,8 @@ import pytest
 from vfmerge import engine, recipe
 from vfmerge.cli import main
 
-TINY = ("shapes_sam_dino", "shapes_clip_mae", "shapes_sam_clip_dino", "shapes_radio")
-LARGE = ("sam_clip", "sam_dino", "clip_mae", "sam_clip_dino", "radio")
+TINY = ("shapes_sam_dino", "shapes_clip_mae", "shapes_sam_clip_dino", "shapes_radio", "shapes_unic")
+LARGE = ("sam_clip", "sam_dino", "clip_mae", "sam_clip_dino", "radio", "unic")
 
 
 def shorten(name: str) -> list[str]:
@@ -39,6 +39,7 @@ def options(name: str) -> list[str]:
         "clip": ["parents.clip.options.pretrained=null", "parents.clip.options.random=true"],
         "dino": ["parents.dino.options.pretrained=null", "parents.dino.options.random=true"],
         "mae": ["parents.mae.options.pretrained=null", "parents.mae.options.random=true"],
+        "deit": ["parents.deit.options.pretrained=null", "parents.deit.options.random=true"],
         "images": ["data.images={kind: shapes, layout: mixed, count: 40600000, masks: false}"],
         "sa1b": ["data.sa1b={kind: shapes, layout: several, count: 600000}"],
     }
