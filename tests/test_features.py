@@ -214,8 +214,9 @@ def test_statistics_are_of_just_so_many_pictures() -> None:
 
 def test_a_parent_without_a_scale_asks_for_no_target() -> None:
     """The iterator is not touched."""
-    eye = Eye()
-    eye.calibrate(eye.head(ONE_MAP), iter(()))
+    eye, targets = Eye(), itertools.count()
+    eye.calibrate(eye.head(ONE_MAP), targets)  # type: ignore[arg-type]
+    assert next(targets) == 0
 
 
 def test_a_base_answers_with_its_own_features() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
+from vfmerge_adapters.promptable.positions import positions
 from vfmerge_adapters.promptable.prompts import boxes_of, points_in, simulate
 from vfmerge_adapters.sam import SAM
 from vfmerge_adapters.sam.geometry import VARIANTS, build
@@ -133,7 +134,7 @@ def test_interpolated_positions_follow_the_picture(tiny: Sam) -> None:
     """At twice the size the position embedding is the original's, enlarged."""
     trunk = Trunk(tiny.image_encoder)
     with torch.no_grad():
-        large = trunk._position(24, 24)
+        large = positions(trunk.pos_embed, 24, 24)
         back = torch.nn.functional.avg_pool2d(large.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
     correlation = torch.corrcoef(torch.stack([back.flatten(), trunk.pos_embed.detach().flatten()]))[0, 1]
     assert correlation > 0.9

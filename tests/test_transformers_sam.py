@@ -36,6 +36,7 @@ from transformers import (
 )
 from transformers.models.sam3.image_processing_sam3 import Sam3ImageProcessor
 from transformers.utils import logging as transformers_logging
+from vfmerge_adapters.promptable.positions import positions
 from vfmerge_adapters.promptable.prompts import simulate
 from vfmerge_adapters.sam import SAM
 from vfmerge_adapters.sam.geometry import VARIANTS, build
@@ -316,7 +317,7 @@ def test_sams_positions_are_interpolated(folders: dict[str, Path]) -> None:
     """At twice the size the position embedding is the original's, enlarged."""
     trunk = TransformersSAM(model=str(folders["sam"])).teacher().trunk
     small = trunk.pos_embed.permute(0, 3, 1, 2)
-    back = torch.nn.functional.avg_pool2d(trunk._position(16, 16).permute(0, 3, 1, 2), 2)
+    back = torch.nn.functional.avg_pool2d(positions(trunk.pos_embed, 16, 16).permute(0, 3, 1, 2), 2)
     assert torch.corrcoef(torch.stack([back.flatten(), small.flatten()]))[0, 1] > 0.9
 
 

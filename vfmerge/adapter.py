@@ -43,6 +43,11 @@ class FeatureSpec:
     fixed_size: int | None = None
     origin: str | None = None
 
+    def fit(self, side: int) -> int:
+        """The side in pixels nearest to this one that the trunk takes."""
+        stride = max(self.strides)
+        return self.fixed_size or max(1, round(side / stride)) * stride
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features:

@@ -75,7 +75,7 @@ def _sizes(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator
                         keys=keys, text=f"{size} does not fit the trunk, which takes {only} alone; write {only}"
                     )
                 elif size % stride:
-                    near = max(round(size / stride), 1) * stride
+                    near = base.features.fit(size)
                     yield Problem(keys=keys, text=f"no multiple of the trunk's stride {stride}: {size}; write {near}")
 
 

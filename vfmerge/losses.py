@@ -5,11 +5,14 @@ Axis letters: B samples; every other axis is summed or averaged within its sampl
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from vfmerge.features.settings import Loss
 
 
 def cosine(answer: Tensor, target: Tensor) -> Tensor:
@@ -52,10 +55,7 @@ def smooth_l1(answer: Tensor, target: Tensor) -> Tensor:
     return F.smooth_l1_loss(answer, target, reduction="none").flatten(1).mean(1)
 
 
-FeatureLoss = Literal["cosine", "smooth_l1", "mse", "cosine_smooth_l1"]
-
-
-def feature(answer: Tensor, target: Tensor, *, kind: FeatureLoss, cosine_share: float = 0.9) -> Tensor:
+def feature(answer: Tensor, target: Tensor, *, kind: Loss, cosine_share: float = 0.9) -> Tensor:
     """A loss between vectors [B, n, D], averaged over the n of an image: [B].
 
     cosine_smooth_l1: so much of the cosine and the rest of smooth L1, 0.9 and 0.1 in AM-RADIO (arXiv 2312.06709).

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfmerge import commit, config, weights
 from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter, Batch, Features
 from vfmerge.capability import Capability
 from vfmerge.errors import InputError
+from vfmerge.pixels import resize
 
 
 class Network(nn.Module):
@@ -43,12 +43,11 @@ class Network(nn.Module):
         return features
 
     def forward(self, batch: Batch) -> Any:
-        return self.head(self.encode(self._fit(batch.images)), batch)
+        return self.head(self.encode(self.fit(batch.images)), batch)
 
-    def _fit(self, images: Tensor) -> Tensor:
-        if self.size is None or images.shape[-2:] == (self.size, self.size):
-            return images
-        return F.interpolate(images, size=(self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+    def fit(self, images: Tensor) -> Tensor:
+        """images [B, 3, H, W] in [0, 1] at the size at which the network looks."""
+        return images if self.size is None else resize(images, (self.size, self.size))
 
 
 class SharedTrunk(nn.Module):

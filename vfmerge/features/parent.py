@@ -125,7 +125,4 @@ class FeatureParent(BaseAdapter):
 
     def _default_size(self, features: FeatureSpec) -> int:
         """The multiple of a trunk's stride nearest to the size at which the parent looks."""
-        if features.fixed_size is not None:
-            return features.fixed_size
-        stride = max(features.strides)
-        return max(1, round((self._size or self.native_size) / stride)) * stride
+        return features.fit(self._size or self.native_size)

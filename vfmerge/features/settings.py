@@ -7,7 +7,7 @@ from typing import Literal
 import pydantic
 from pydantic import Field
 
-Loss = Literal["cosine", "smooth_l1", "mse", "cosine_smooth_l1"]  # those of `losses.feature`, which needs torch
+Loss = Literal["cosine", "smooth_l1", "mse", "cosine_smooth_l1"]
 Scale = Literal["none", "running", "fixed", "phi_s"]
 
 

@@ -130,17 +130,9 @@ class OpenCLIP(BaseAdapter):
         text, width = towers.text_tower(self.config), self.config.model_cfg.embed_dim
         return self._shape.build(text, features, embedding=width, own=max(self.config.size))
 
-    def start(self, head: nn.Module, trunk: nn.Module, teacher: Network) -> None:
+    def start(self, head: Any, trunk: nn.Module, teacher: Network) -> None:
         """Its own head is the parent's. Else the text tower is; layers are the trunk's last block, if that is such."""
-        from vfmerge.layers import start_from
-
-        from .own import OwnHead
-
-        if isinstance(head, OwnHead):
-            head.load_state_dict(teacher.head.state_dict())
-            return
-        head.text.load_state_dict(teacher.head.text.state_dict())
-        start_from(trunk, head.layers)
+        head.start(trunk, teacher.head)
 
     def loss(self, answer: Tensor, target: Tensor, batch: Batch) -> Mapping[str, Tensor]:
         """Cosine distance of embeddings [B, D], in 0..2. SAM-CLIP, arXiv 2310.15308, equation 1."""

@@ -57,6 +57,10 @@ class OwnHead(TextAligned):
     def embed(self, features: Features) -> Tensor:
         return self.projection.embed(features).float()
 
+    def start(self, trunk: nn.Module, parent: TextAligned) -> None:
+        """All is the parent's."""
+        self.load_state_dict(parent.state_dict())
+
     def features(self, trunk: nn.Module, images: Tensor) -> Features:
         """The last layer's map, and the summary that is projected."""
         seen: Features = trunk(_tower(trunk).fit(images))

@@ -13,11 +13,11 @@ from __future__ import annotations
 import abc
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfmerge.adapter import Features, FeatureSpec
 from vfmerge.errors import InputError
+from vfmerge.pixels import resize
 
 from .config import Config
 
@@ -88,10 +88,3 @@ def is_fixed(config: Config, spec: FeatureSpec) -> tuple[int, int] | None:
     """Height and width of the only images that the tower takes, or none. No oblong tower is shown anything else."""
     height, width = config.size
     return config.size if spec.fixed_size is not None or height != width else None
-
-
-def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """images [B, 3, ...] in [0, 1] at a height and width."""
-    if images.shape[-2:] == size:
-        return images
-    return F.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)

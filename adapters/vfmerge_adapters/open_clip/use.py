@@ -26,7 +26,6 @@ from vfmerge.errors import InputError, one_line
 
 from ..text_aligned.aligned import TextAligned
 from .config import Config
-from .trunk import resize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,8 +55,7 @@ class Embedder(ImageText):
     @torch.no_grad()
     def encode_image(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
         images = self._load(pictures, size=size, resize_mode=self._config.preprocess_cfg.resize_mode)
-        own = self.network.size  # a parent looks at its own size, whatever the picture is loaded at
-        seen = self.network.encode(images if own is None else resize(images, (own, own)))
+        seen = self.network.encode(self.network.fit(images))  # a parent looks at its own size
         return F.normalize(self._head.embed(seen), dim=-1)
 
     @torch.no_grad()

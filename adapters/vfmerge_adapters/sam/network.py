@@ -12,7 +12,6 @@ import abc
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfmerge.adapter import Batch, Features, FeatureSpec
@@ -21,6 +20,7 @@ from vfmerge.features.head import Answer
 from vfmerge.features.standard import Plain, Standard
 
 from ..promptable.head import PromptedHead
+from ..promptable.positions import positions
 from ..promptable.prompts import Prompts
 from .approach import Approach
 from .geometry import PIXEL_MEAN, PIXEL_STD
@@ -48,17 +48,10 @@ class Trunk(nn.Module):
         if height % stride or width % stride:  # its edge would not be seen
             raise InputError(f"size: {height} x {width} is no multiple of the trunk's {stride} pixels a cell; mend it")
         x = self.patch_embed((images - self.mean) / self.std)  # [B, h, w, C]
-        x = x + self._position(x.shape[1], x.shape[2])
+        x = x + positions(self.pos_embed, x.shape[1], x.shape[2])
         for block in self.blocks:
             x = block(x)
         return Features(maps=(x.permute(0, 3, 1, 2),))
-
-    def _position(self, h: int, w: int) -> Tensor:
-        """The position embedding at h x w cells; the original itself at the original size."""
-        if self.pos_embed.shape[1:3] == (h, w):
-            return self.pos_embed
-        grid = self.pos_embed.permute(0, 3, 1, 2)
-        return F.interpolate(grid, size=(h, w), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
 
 
 class Head(PromptedHead, abc.ABC):
@@ -71,8 +64,7 @@ class Head(PromptedHead, abc.ABC):
         """spec: what the trunk gives, SAM's own where it is left out. layers: as in `Approach`."""
         patch = sam.image_encoder.patch_embed.proj.stride[0]
         spec = spec or FeatureSpec(channels=(sam.image_encoder.neck[0].in_channels,), strides=(patch,))
-        stride = max(spec.strides)
-        super().__init__(side=spec.fixed_size or max(1, round(sam.image_encoder.img_size / stride)) * stride)
+        super().__init__(side=spec.fit(sam.image_encoder.img_size))
         self.approach = Approach(spec, patch=patch, layers=layers)
         self.neck = sam.image_encoder.neck
         self.prompt_encoder = sam.prompt_encoder

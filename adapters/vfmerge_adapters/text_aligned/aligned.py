@@ -42,6 +42,10 @@ class TextAligned(nn.Module, abc.ABC):
         """Embeddings of the images [B, D], not normalised."""
 
     @abc.abstractmethod
+    def start(self, trunk: nn.Module, parent: TextAligned) -> None:
+        """Take the first weights, in place, from the parent's head and the trunk that this one will sit on."""
+
+    @abc.abstractmethod
     def features(self, trunk: nn.Module, images: Tensor) -> Features:
         """images: [B, 3, H, W] in [0, 1]. All that the trunk can give, at their own size."""
 

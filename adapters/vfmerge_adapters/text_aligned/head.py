@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfmerge.adapter import Features
-from vfmerge.layers import Layer
+from vfmerge.layers import Layer, start_from
 
 from .aligned import TextAligned
 
@@ -55,6 +55,11 @@ class ClipHead(TextAligned):
 
     def embed(self, features: Features) -> Tensor:
         return self._project(self._attend(features).amax((2, 3)))
+
+    def start(self, trunk: nn.Module, parent: TextAligned) -> None:
+        """The text tower is the parent's; layers are the trunk's last block, if that is such."""
+        self.text.load_state_dict(parent.text.state_dict())
+        start_from(trunk, self.layers)
 
     def features(self, trunk: nn.Module, images: Tensor) -> Features:
         features: Features = trunk(images)

@@ -59,7 +59,7 @@ class HeadShape:
             embedding=embedding,
             cells=self.cells,
             window=self.window,
-            size=features.fixed_size or self.size or max(1, round(own / stride)) * stride,
+            size=features.fixed_size or self.size or features.fit(own),
             stride=stride,
             fixed_size=features.fixed_size,
         )

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import abc
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfmerge.adapter import Features
 from vfmerge.model import SharedTrunk
+from vfmerge.pixels import resize
 
 from ..text_aligned.aligned import TextAligned
 from ..transformers_vision.families import divide
@@ -94,6 +94,10 @@ class OwnHead(TextAligned):
     def embed(self, features: Features) -> Tensor:
         return self.projection.embed(features).float()
 
+    def start(self, trunk: nn.Module, parent: TextAligned) -> None:
+        """All is the parent's."""
+        self.load_state_dict(parent.state_dict())
+
     def features(self, trunk: nn.Module, images: Tensor) -> Features:
         """The last layer's map, and the summary before its projection."""
         seen: Features = trunk(self._fit(images))
@@ -107,6 +111,4 @@ class OwnHead(TextAligned):
     def _fit(self, images: Tensor) -> Tensor:
         """images at the nearest size that the trunk takes."""
         height, width = (max(1, round(side / self.stride)) * self.stride for side in images.shape[-2:])
-        if images.shape[-2:] in (self.size, (height, width)):
-            return images
-        return F.interpolate(images, size=(height, width), mode="bicubic", antialias=True).clamp(0, 1)
+        return images if images.shape[-2:] == self.size else resize(images, (height, width))

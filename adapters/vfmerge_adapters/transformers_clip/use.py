@@ -43,10 +43,8 @@ class Embedder(ImageText):
     @torch.no_grad()
     def encode_image(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
         images = self._preprocess.square(pictures, size=self._side(size)).to(self._device)
-        own = self.network.size  # a parent looks at its own size, whatever the picture is loaded at
-        if own is not None and images.shape[-1] != own:
-            images = F.interpolate(images, size=(own, own), mode="bicubic", antialias=True).clamp(0, 1)
-        return F.normalize(self._head.embed(self.network.encode(images)), dim=-1)
+        seen = self.network.encode(self.network.fit(images))  # a parent looks at its own size
+        return F.normalize(self._head.embed(seen), dim=-1)
 
     @torch.no_grad()
     def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:

@@ -116,14 +116,3 @@ def _own(kind: Any) -> set[str]:
 
     shared = {field.name for field in dataclasses.fields(PreTrainedConfig)}
     return {field.name for field in dataclasses.fields(kind)} - shared
-
-
-def nearest(strides: tuple[int, ...], stride: int) -> int:
-    """Which of a trunk's maps has cells of about that many pixels."""
-    return min(range(len(strides)), key=lambda level: max(strides[level] / stride, stride / strides[level]))
-
-
-def fitting_side(features: FeatureSpec, *, side: int) -> int:
-    """The side at which a trunk is to look: the parent's own, as near as the trunk's cells fill it."""
-    stride = features.strides[-1]
-    return features.fixed_size or max(1, round(side / stride)) * stride

@@ -10,17 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SamConfig, SamModel
 from transformers.models.sam.configuration_sam import SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 
 from vfmerge.adapter import Batch, Features, FeatureSpec
+from vfmerge.features.gather import nearest_map
 
 from ..promptable.head import PromptedHead
+from ..promptable.positions import positions
 from ..promptable.prompts import Prompts
 from .decoding import attend, embed_cells, embed_masks, embed_tokens, nothing, project, require_whole_cells
-from .generation import Generation, Normalisation, fitting_side, nearest, require, settings, spelt_out
+from .generation import Generation, Normalisation, require, settings, spelt_out
 
 PARTS = {
     "vision_config": SamVisionConfig,
@@ -74,10 +75,10 @@ class Sam1(Generation):
     def head(self, features: FeatureSpec) -> PromptedHead:
         """The neck's first convolution fits itself to the map whose cells are nearest to the parent's in size."""
         config = copy.deepcopy(self.config)
-        level = nearest(features.strides, config.vision_config.patch_size)
+        level = nearest_map(features, config.vision_config.patch_size)
         config.vision_config.hidden_size = features.channels[level]
         config.vision_config.num_hidden_layers = 0
-        return Head(SamModel(config), level=level, side=fitting_side(features, side=self.side))
+        return Head(SamModel(config), level=level, side=features.fit(self.side))
 
 
 class Trunk(nn.Module):
@@ -97,17 +98,10 @@ class Trunk(nn.Module):
         require_whole_cells(images, stride=project.stride[0])
         x = project((images - self.mean) / self.std).permute(0, 2, 3, 1)  # [B, h, w, C]
         if self.pos_embed is not None:
-            x = x + self._position(x.shape[1], x.shape[2])
+            x = x + positions(self.pos_embed, x.shape[1], x.shape[2])
         for layer in self.layers:
             x = layer(x)
         return Features(maps=(x.permute(0, 3, 1, 2),))
-
-    def _position(self, h: int, w: int) -> Tensor:
-        """The position embedding at h x w cells; the original itself at the original size."""
-        if self.pos_embed.shape[1:3] == (h, w):
-            return self.pos_embed
-        grid = self.pos_embed.permute(0, 3, 1, 2)
-        return F.interpolate(grid, size=(h, w), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
 
 
 class Head(PromptedHead):

@@ -23,11 +23,12 @@ from transformers.models.sam2.configuration_sam2 import (
 from transformers.models.sam3.modeling_sam3 import Sam3FPNLayer
 
 from vfmerge.adapter import Features, FeatureSpec
+from vfmerge.features.gather import nearest_map
 
 from ..promptable.head import PromptedHead
 from .decoding import require_whole_cells
 from .fine_head import FineHead
-from .generation import Generation, Normalisation, fitting_side, nearest, require, settings, spelt_out
+from .generation import Generation, Normalisation, require, settings, spelt_out
 from .pyramid import SCALES, Simple, TopDown
 
 PARTS = {
@@ -94,7 +95,7 @@ class Sam2(Generation):
         Else a pyramid of one map, that whose cells are nearest in size to those that SAM 2's decoder attends to.
         """
         config = copy.deepcopy(self.config)
-        side = fitting_side(features, side=self.side)
+        side = features.fit(self.side)
         alike = len(features.channels) == len(self.features.channels) and _halve(features.strides)
         stages = len(self.features.channels)
         config.vision_config.backbone_config.blocks_per_stage = [0] * stages
@@ -102,7 +103,7 @@ class Sam2(Generation):
             config.vision_config.backbone_channel_list = list(features.channels[::-1])
             model = Sam2Model(config)
             return FineHead(model, neck=TopDown(model.vision_encoder.neck), side=side, forgetful=True)
-        level = nearest(features.strides, self.features.strides[2])
+        level = nearest_map(features, self.features.strides[2])
         width = config.vision_config.fpn_hidden_size
         layers = [Sam3FPNLayer(features.channels[level], width, scale) for scale in SCALES]
         return FineHead(Sam2Model(config), neck=Simple(layers, level=level), side=side, forgetful=True)

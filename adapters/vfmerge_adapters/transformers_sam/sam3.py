@@ -19,11 +19,12 @@ from transformers.models.sam3_tracker.configuration_sam3_tracker import (
 )
 
 from vfmerge.adapter import Features, FeatureSpec
+from vfmerge.features.gather import nearest_map
 
 from ..promptable.head import PromptedHead
 from .decoding import require_whole_cells
 from .fine_head import FineHead
-from .generation import Generation, Normalisation, fitting_side, nearest, require, settings, spelt_out
+from .generation import Generation, Normalisation, require, settings, spelt_out
 from .pyramid import SCALES, Simple
 from .sam2 import OF_VIDEO
 
@@ -91,10 +92,10 @@ class Sam3(Generation):
     def head(self, features: FeatureSpec) -> PromptedHead:
         """The pyramid's first convolutions fit the map whose cells are nearest to the parent's in size."""
         config = copy.deepcopy(self.config)
-        level = nearest(features.strides, self.features.strides[0])
+        level = nearest_map(features, self.features.strides[0])
         config.vision_config.backbone_config.hidden_size = features.channels[level]
         config.vision_config.backbone_config.num_hidden_layers = 0
-        return self._head(Sam3TrackerModel(config), level=level, side=fitting_side(features, side=self.side))
+        return self._head(Sam3TrackerModel(config), level=level, side=features.fit(self.side))
 
     def _head(self, model: nn.Module, *, level: int, side: int) -> PromptedHead:
         """The library's class tells its last map that there is no memory, and drops a fourth: so it is told in vain."""
