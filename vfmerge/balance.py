@@ -9,7 +9,7 @@ _KEPT = 0.99  # of the running mean, each step (chosen here)
 
 
 class Balance:
-    """Running means of losses. AdaLoss (arXiv 1708.06832), which AM-RADIO tried for its parents (arXiv 2312.06709).
+    """Running means of losses, as AdaLoss weighs them (arXiv 1708.06832).
 
     A weight of the recipe then says how much a task matters, and nothing of its loss's units.
     """

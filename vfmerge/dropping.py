@@ -16,7 +16,7 @@ from vfmerge import random
 def drop(
     losses: Mapping[str, Mapping[str, Tensor]], *, chance: float, keys: Sequence[int]
 ) -> dict[str, dict[str, Tensor]]:
-    """Every task's terms [B], 0 for the images that the task is left out for. UNIC, arXiv 2408.05088, section 3.4.
+    """Every task's terms [B], 0 for the images that the task is left out for. UNIC, arXiv 2408.05088.
 
     chance: that a task is left out for an image (UNIC's is 0.5); the task with the image's largest loss never is.
     keys: the samples', which chance is drawn from.

@@ -12,7 +12,7 @@ from torch import Tensor
 def match(answer: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Two maps [B, C, h, w] of the same pictures on the coarser of their two grids: what neither has is not learnt.
 
-    AM-RADIO interpolates too (arXiv 2312.06709, section 3.3); which of the two it leaves open: the finer (chosen here).
+    AM-RADIO interpolates too (arXiv 2312.06709); which of the two it leaves open: the finer (chosen here).
     """
     h, w = (min(pair) for pair in zip(answer.shape[-2:], target.shape[-2:], strict=True))
     return resize(answer, h, w), resize(target, h, w)

@@ -12,7 +12,7 @@ Scale = Literal["none", "running", "fixed", "phi_s"]
 
 
 class Distill(pydantic.BaseModel):
-    """The defaults are AM-RADIO's losses (arXiv 2312.06709, section 3.3) on targets as they are."""
+    """The defaults are AM-RADIO's losses (arXiv 2312.06709) on targets as they are."""
 
     model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 

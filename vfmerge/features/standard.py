@@ -83,7 +83,7 @@ class Plain(Standard):
 
 
 class PerChannel(Standard):
-    """Mean 0 and variance 1 in each channel (UNIC, arXiv 2408.05088, section 3.3; EUPE: fixed)."""
+    """Mean 0 and variance 1 in each channel (UNIC, arXiv 2408.05088; EUPE: fixed)."""
 
     mean: Tensor
     deviation: Tensor
@@ -118,7 +118,7 @@ class PerChannel(Standard):
 
 
 class PHIS(Standard):
-    """PCA-Hadamard isotropic standardisation: PHI-S (arXiv 2410.01680, section 3).
+    """PCA-Hadamard isotropic standardisation: PHI-S (arXiv 2410.01680).
 
     A rotation gives every channel the same variance, one number then scales them all to 1: unlike `PerChannel` it
     keeps the proportions between directions, and the error of an answer weighs the same in each.
