@@ -12,6 +12,8 @@ import logging
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vfmerge.adapter import FeatureSpec
+
 _LOG = logging.getLogger("vfmerge")
 
 # A layer's parts, and what they are called in blocks of segment_anything, of timm, and of transformers' SAM.
@@ -49,8 +51,13 @@ class Layer(nn.Module):
         return x + inner
 
 
-def likely_heads(width: int) -> int:
-    """Attention heads for a trunk that does not say how many its own blocks have: 64 channels each, or as near."""
+def heads_for(spec: FeatureSpec, width: int) -> int:
+    """Attention heads for layers of that width on a trunk: as many as its own blocks have, where it says and they fit.
+
+    Else 64 channels each, or as near.
+    """
+    if spec.heads and width % spec.heads == 0:
+        return spec.heads
     return next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)
 
 

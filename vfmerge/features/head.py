@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vfmerge.adapter import Batch, Features, FeatureSpec
-from vfmerge.layers import Layer, likely_heads
+from vfmerge.layers import Layer, heads_for
 
 from .gather import Gather
 from .settings import Distill
@@ -91,7 +91,7 @@ class LearntHead(FeatureHead):
         super().__init__(spec, size=size)
         self.gather = Gather(spec, stride=stride)
         width = self.gather.width
-        heads = spec.heads if spec.heads and width % spec.heads == 0 else likely_heads(width)
+        heads = heads_for(spec, width)
         self.layers = nn.ModuleList([Layer(width=width, heads=heads) for _ in range(settings.layers)])
         self.token = nn.Parameter(0.02 * torch.randn(width)) if settings.layers else None
         self.inward = nn.Linear(spec.summary, width) if spec.summary else None

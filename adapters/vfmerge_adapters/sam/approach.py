@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vfmerge.adapter import Features, FeatureSpec
 from vfmerge.features.gather import Gather
 from vfmerge.features.grid import resize
-from vfmerge.layers import Layer, likely_heads
+from vfmerge.layers import Layer, heads_for
 
 
 class Approach(nn.Module):
@@ -28,7 +28,7 @@ class Approach(nn.Module):
         self.gather = Gather(spec, stride=patch)
         self.width = width = self.gather.width
         self._scale = self.gather.stride / patch
-        heads = spec.heads if spec.heads and width % spec.heads == 0 else likely_heads(width)
+        heads = heads_for(spec, width)
         self.layers = nn.ModuleList([Layer(width=width, heads=heads) for _ in range(layers)])
 
     def forward(self, features: Features) -> Tensor:

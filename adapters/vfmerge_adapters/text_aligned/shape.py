@@ -45,7 +45,7 @@ class HeadShape:
 
     def build(self, text: nn.Module, features: FeatureSpec, *, embedding: int, own: int) -> ClipHead:
         """A head on a trunk that gives `features`. text: its tower. embedding: width. own: the parent's size."""
-        from vfmerge.layers import likely_heads
+        from vfmerge.layers import heads_for
 
         from .head import ClipHead
 
@@ -53,7 +53,7 @@ class HeadShape:
         return ClipHead(
             text,
             width=width,
-            heads=features.heads or likely_heads(width),
+            heads=heads_for(features, width),
             layers=self.layers,
             hidden=self.hidden or (width, width),  # chosen here: with three layers it makes the paper's + 25 %
             embedding=embedding,
