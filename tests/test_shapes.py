@@ -100,16 +100,90 @@ def test_source_without_masks():
 def test_digest_depends_on_every_option():
     """So that a run notices another data set."""
     changes = [{}, {"layout": "single"}, {"split": "a"}, {"count": 5}, {"size": 64}, {"masks": False}, {"seed": 1}]
+    pairs = {"names": "colour"}
+    changes += [pairs, pairs | {"unseen": True}, pairs | {"unseen": True, "keep": "seen"}]
     digests = [Shapes(**change).digest() for change in changes]
     assert len(set(digests)) == len(changes)
     assert Shapes().digest() == digests[0]
 
 
-@pytest.mark.parametrize("option", [{"layout": "x"}, {"split": ""}, {"split": "a/b"}, {"count": 0}, {"size": 8}])
+def test_digest_of_old_options_stays():
+    """So that scores that were remembered before there were pairs of colours and shapes are still found."""
+    assert Shapes().digest() == "71e567d806ac607a35d72931ca06cd0b978e7d68086978c7097b15b614906be2"
+    grouped = Shapes(layout="single", groups=True, masks=False)
+    assert grouped.digest() == "a9d8ef6e41e3ef13f05988efde7644e7b90e9fd6e15a5bf4cd78d0e0b14bf3b4"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *({"layout": "x"}, {"split": ""}, {"split": "a/b"}, {"count": 0}, {"size": 8}),
+        *({"names": "x"}, {"unseen": True}, {"keep": "seen"}, {"keep": "x"}),
+        {"count": 1, "layout": "single", "split": "e", "names": "colour", "unseen": True, "keep": "seen"},
+    ],
+)
 def test_bad_options_are_refused(option):
     """Naming the option."""
     with pytest.raises(InputError, match=f"^{next(iter(option))}: "):
         Shapes(**option)
+
+
+def test_colours_and_shapes_are_classes_together():
+    """Pairs go shape by shape, and a label is the pair of its shape."""
+    source = Shapes(names="colour", count=20, size=48)
+    assert source.classes[:7] == (*(f"{colour} circle" for colour in shapes.COLOURS), "red square")
+    assert len(source.classes) == 48
+    for index in range(20):
+        drawn = scene(index=index, size=48)
+        expected = [f"{shape.colour} {shape.name}" for shape in drawn.shapes]
+        assert [source.classes[label] for label in source.read(index).labels] == expected
+    assert source.unseen == frozenset()
+
+
+def test_unseen_pairs_are_of_seen_colours_and_shapes():
+    """12 of 48, by a rule that leaves each word to the seen ones."""
+    judged = Shapes(names="colour", unseen=True)
+    taught = Shapes(names="colour", unseen=True, keep="seen")
+    rule = {
+        f"{colour} {shape}"
+        for i, shape in enumerate(shapes.SHAPES)
+        for j, colour in enumerate(shapes.COLOURS)
+        if (i + j) % 4 == 0
+    }
+    assert judged.unseen == rule
+    assert len(rule) == 12
+    assert len(judged.classes) == 48
+    assert taught.classes == tuple(name for name in judged.classes if name not in rule)
+    assert taught.unseen == frozenset()
+    assert {word for name in taught.classes for word in name.split()} == {*shapes.COLOURS, *shapes.SHAPES}
+
+
+def test_training_has_no_mask_of_an_unseen_pair():
+    """The others keep theirs, in the same pictures with the same captions."""
+    options = {"layout": "mixed", "count": 60, "size": 48, "names": "colour", "unseen": True}
+    judged, taught = Shapes(**options), Shapes(**options, keep="seen")
+    hidden = 0
+    for index in range(60):
+        whole, part = judged.read(index), taught.read(index)
+        seen = [judged.classes[label] not in judged.unseen for label in whole.labels]
+        assert np.array_equal(part.masks, whole.masks[seen])
+        assert [taught.classes[n] for n in part.labels] == [judged.classes[n] for n in whole.labels[seen]]
+        assert np.array_equal(part.image, whole.image)
+        assert part.captions == whole.captions
+        hidden += len(whole.labels) - len(part.labels)
+    assert hidden > 10
+    assert len(taught) == 60
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_training_has_no_picture_of_a_single_unseen_pair(masks):
+    """It would be one without a label; the numbers of the others are those of their scenes."""
+    options = {"layout": "single", "count": 60, "size": 32, "masks": masks, "names": "colour", "unseen": True}
+    judged, taught = Shapes(**options), Shapes(**options, keep="seen")
+    told = {each.name: judged.classes[int(each.labels[0])] for each in map(judged.read, range(60))}
+    learnt = {each.name: taught.classes[int(each.labels[0])] for each in map(taught.read, range(len(taught)))}
+    assert learnt == {name: pair for name, pair in told.items() if pair not in judged.unseen}
+    assert 30 < len(taught) < 60
 
 
 def test_views_show_the_same_shapes_in_other_colours() -> None:

@@ -119,6 +119,26 @@ def test_bad_class_names_are_refused(tmp_path, text, match):
         Folder(path=str(tmp_path / "set"), labels=True, classnames=str(put(tmp_path / "names.txt", text)))
 
 
+def test_folder_of_whole_pictures(tmp_path):
+    """Each has one mask of every pixel, of its class, which says nothing of outlines."""
+    for name in ("cat/1.jpg", "dog/2.jpg"):
+        put(tmp_path / name, jpeg())
+    source = Folder(path=str(tmp_path), labels=True, whole=True)
+    one = source.read(1)
+    assert source.has_masks
+    assert one.masks.shape == (1, 20, 30)
+    assert one.masks.dtype == bool
+    assert one.masks.all()
+    assert one.labels.tolist() == [1]
+    assert one.rough
+    plain = Folder(path=str(tmp_path), labels=True)
+    assert not plain.has_masks
+    assert not plain.read(0).rough
+    assert plain.digest() != source.digest()
+    with pytest.raises(InputError, match=r"^whole: .* set labels"):
+        Folder(path=str(tmp_path), whole=True)
+
+
 def test_folder_picture_without_class_is_refused(tmp_path):
     """With labels, every picture lies in a class's folder."""
     put(tmp_path / "a.jpg", jpeg())
@@ -205,6 +225,23 @@ def test_webdataset_reads_picture_caption_and_label(tmp_path):
     assert one.labels.tolist() == [1]
     assert source.read(1).labels.tolist() == [0]
     assert source.classes == ("cat", "dog")
+
+
+def test_webdataset_of_whole_pictures(tmp_path):
+    """Each has one mask of every pixel, of its class; one without a class is a bad sample."""
+    put_tar(tmp_path / "x.tar", {**sample("a"), "b.jpg": jpeg()})
+    lines = put(tmp_path / "names.txt", "cat\ndog\n")
+    source = WebDataset(path=str(tmp_path / "x.tar"), classnames=str(lines), whole=True)
+    one = source.read(0)
+    assert source.has_masks
+    assert one.masks.shape == (1, 20, 30)
+    assert one.masks.all()
+    assert (one.rough, one.labels.tolist()) == (True, [1])
+    with pytest.raises(BadSample, match=r"^x.tar/b: has no class"):
+        source.read(1)
+    assert source.digest() != WebDataset(path=str(tmp_path / "x.tar"), classnames=str(lines)).digest()
+    with pytest.raises(InputError, match=r"^whole: .* give classnames"):
+        WebDataset(path=str(tmp_path / "x.tar"), whole=True)
 
 
 def test_webdataset_without_caption_or_label(tmp_path):

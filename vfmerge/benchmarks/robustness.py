@@ -80,7 +80,7 @@ class Corrupted(Source):
     def __init__(self, source: Source, *, name: Name, severity: int, side: int | None = None) -> None:
         self._source, self._name, self._severity, self._side = source, name, severity, side
         self.has_masks, self.has_pixels, self.has_captions = source.has_masks, source.has_pixels, source.has_captions
-        self.classes, self.groups = source.classes, source.groups
+        self.classes, self.unseen, self.groups = source.classes, source.unseen, source.groups
         self.annotations = source.annotations if side is None else None  # its coordinates are of larger pictures
 
     def __len__(self) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vfmerge.data import coco_file, paths, picture, rle
+from vfmerge.data import classnames, coco_file, coco_split, paths, picture, rle
+from vfmerge.data.classnames import Keep
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import BadSample, InputError
 
@@ -36,6 +38,10 @@ class Coco(Source):
 
     images: the folder of the pictures; for LVIS, of train2017 and val2017. annotations: the `instances` JSON.
     captions: a `captions` JSON of the same pictures. limit: only the first so many.
+    unseen: which classes are novel: coco17, of COCO; rare, of LVIS; or a file with one name a line. keep: all, to judge
+    a model; or seen, to train it, which leaves out novel classes and things of them. coco17 has 48 seen and 17 novel
+    classes, and leaves the other 15 out either way. With `unseen`, pictures without a thing that is kept are left out.
+    Pictures and captions still show and tell what is left out of masks.
 
     Classes are the categories in the order of their ids. Annotations of crowds are no single objects and left out.
     Annotations that cannot be used are left out too, and more than 1 % of them is an InputError; `dropped` counts both
@@ -44,7 +50,17 @@ class Coco(Source):
 
     has_masks = True
 
-    def __init__(self, *, images: str, annotations: str, captions: str | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        images: str,
+        annotations: str,
+        captions: str | None = None,
+        unseen: str | None = None,
+        keep: Keep = "all",
+        limit: int | None = None,
+    ) -> None:
+        classnames.require_split(keep, told=unseen is not None)
         self._root = paths.folder(images, option="images")
         instances, self._digests = coco_file.load(annotations, option="annotations")
         self.annotations = paths.file(annotations, option="annotations")
@@ -56,8 +72,15 @@ class Coco(Source):
             texts, digest = coco_file.load(captions, option="captions")
             self._digests += digest
             _add_captions(pictures, texts, where=paths.shown(captions))
-        empty = f"annotations: no images in {paths.shown(annotations)!r}"
-        self._pictures = paths.first(list(pictures.values()), limit, where=empty)
+        listed, empty = list(pictures.values()), f"annotations: no images in {paths.shown(annotations)!r}"
+        self._split: list[str] = []
+        if unseen is not None:
+            names, where = self.classes, paths.shown(annotations)
+            split = coco_split.read(unseen, instances=instances, classes=names, where=where)
+            self.classes, self.unseen = split.kept(names, keep=keep)
+            self._split = ["unseen", *self.classes, *sorted(self.unseen)]
+            listed, empty = _only(listed, self.classes, among=names), f"unseen: no thing of a kept class in {where!r}"
+        self._pictures = paths.first(listed, limit, where=empty)
         paths.require_some(self._root, [known.file for known in self._pictures], option="images")
 
     def __len__(self) -> int:
@@ -78,7 +101,7 @@ class Coco(Source):
 
     def digest(self) -> str:
         files = [known.file for known in self._pictures]
-        return paths.digest(["coco", self._digests, *paths.sizes(self._root, files)])
+        return paths.digest(["coco", self._digests, *self._split, *paths.sizes(self._root, files)])
 
 
 def _pictures(instances: dict[str, Any], *, root: Path, where: str) -> dict[object, _Picture]:
@@ -145,6 +168,19 @@ def _add_mask(
     known = pictures[key]
     known.segments.append(rle.parse(segmentation, height=known.height, width=known.width))
     known.labels.append(numbers[category])
+
+
+def _only(pictures: Iterable[_Picture], classes: Sequence[str], *, among: Sequence[str]) -> list[_Picture]:
+    """The pictures with a thing of these classes, without their other things. among: what labels counted before."""
+    numbers = {old: classes.index(name) for old, name in enumerate(among) if name in classes}
+    kept = []
+    for known in pictures:
+        places = [place for place, label in enumerate(known.labels) if label in numbers]
+        if places:
+            segments = [known.segments[place] for place in places]
+            labels = [numbers[known.labels[place]] for place in places]
+            kept.append(dataclasses.replace(known, segments=segments, labels=labels))
+    return kept
 
 
 def _add_captions(pictures: dict[object, _Picture], captions: dict[str, Any], *, where: str) -> None:

@@ -43,6 +43,16 @@ def categories(parsed: dict[str, Any], *, where: str) -> tuple[dict[int, int], t
     return {key: number for number, key in enumerate(sorted(names))}, tuple(names[key] for key in sorted(names))
 
 
+def rare(parsed: dict[str, Any]) -> frozenset[str]:
+    """The names of the categories of frequency r, as LVIS calls what is in 10 of its pictures for training at most."""
+    names = set()
+    for category in parsed["categories"]:
+        match category:
+            case {"name": str(name), "frequency": "r"}:
+                names.add(name.strip())
+    return frozenset(names)
+
+
 def images(listed: Sequence[object], *, root: Path, where: str) -> Iterator[tuple[int | str, str]]:
     """Id and file of each entry of `images`. Raises InputError if one has none, or the id of another."""
     seen: set[int | str] = set()

@@ -17,6 +17,7 @@ class Folder(Source):
 
     path: the folder. labels: the folders directly below it are classes, numbered in the order of their names.
     classnames: a file with a readable name for each class, one a line, in that order.
+    whole: each picture has one mask, all of it, of its class: where a thing is, and not how it is outlined.
     groups: a CSV file with a header and a row a picture, such as metadata.csv of WILDS, one of whose columns has the
     pictures' paths relative to `path`. group: the name of the column that says which group a picture is of.
     limit: only the first so many.
@@ -28,6 +29,7 @@ class Folder(Source):
         path: str,
         labels: bool = False,
         classnames: str | None = None,
+        whole: bool = False,
         groups: str | None = None,
         group: str | None = None,
         limit: int | None = None,
@@ -37,6 +39,9 @@ class Folder(Source):
         self._files = paths.first(found, limit, where=f"path: no pictures below {paths.shown(self._root)!r}")
         if classnames is not None and not labels:
             raise InputError(f"classnames: {paths.shown(classnames)!r} names classes, but labels is off; set labels")
+        if whole and not labels:
+            raise InputError("whole: a mask of a whole picture is of its class, but labels is off; set labels")
+        self.has_masks = whole
         self._numbers: dict[str, int] = {}
         if labels:
             self._numbers = self._number_classes()
@@ -56,10 +61,18 @@ class Folder(Source):
         name = paths.printable(file)
         image = picture.decode(paths.read(self._root / file, name=name), name=name)
         labels = np.array([self._numbers[_class(file)]], dtype=np.int64) if self._numbers else None
-        return Sample(image=image, name=name, labels=labels, group=self._groups[index] if self._groups else None)
+        return Sample(
+            image=image,
+            name=name,
+            masks=np.ones((1, *image.shape[:2]), dtype=bool) if self.has_masks else None,
+            labels=labels,
+            rough=self.has_masks,
+            group=self._groups[index] if self._groups else None,
+        )
 
     def digest(self) -> str:
-        return paths.digest(["folder", *self.classes, *paths.sizes(self._root, self._files), *self._groups])
+        whole = ["whole"] if self.has_masks else []
+        return paths.digest(["folder", *self.classes, *paths.sizes(self._root, self._files), *self._groups, *whole])
 
     def _number_classes(self) -> dict[str, int]:
         """Every visible folder is a class, even without pictures, so that numbers do not depend on the split."""

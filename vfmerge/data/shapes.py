@@ -63,8 +63,7 @@ class Scene:
 
 def scene(*, seed: int, split: str, index: int, layout: str, size: int) -> Scene:
     """Render scene `index` of `split`; `layout` is one of LAYOUTS, `size` the side in pixels."""
-    key = hashlib.sha256(f"shapes/{seed}/{split}/{layout}/{index}".encode()).digest()
-    random = np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
+    random = _generator(seed=seed, split=split, index=index, layout=layout)
     if layout == "mixed":
         layout = random.choice(["empty", "single", "several"], p=_MIXTURE)
     placed = _PLACES[layout](random)
@@ -73,6 +72,16 @@ def scene(*, seed: int, split: str, index: int, layout: str, size: int) -> Scene
     masks = np.stack([ids == n for n in visible]) if visible else np.zeros((0, size, size), dtype=bool)
     shapes = tuple(placed[n] for n in visible)
     return Scene(image=image, masks=masks, shapes=shapes, caption=_caption(shapes, random))
+
+
+def single(*, seed: int, split: str, index: int) -> Shape:
+    """The one shape of scene `index` of layout `single`, which need not be rendered for that."""
+    return _place_single(_generator(seed=seed, split=split, index=index, layout="single"))[0]
+
+
+def _generator(*, seed: int, split: str, index: int, layout: str) -> np.random.Generator:
+    key = hashlib.sha256(f"shapes/{seed}/{split}/{layout}/{index}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
 
 
 def views(*, seed: int, size: int) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -23,6 +23,7 @@ class Sample:
     image: uint8 [H, W, 3], RGB. name: unique in its source, for messages.
     masks: bool [N, H, W], none where the source has no masks; N may be 0 or more.
     labels: class numbers into the source's `classes`: int64 [N] for the masks, or [1] for the whole picture, or none.
+    rough: whether the masks say where a thing is and not how it is outlined, such as a box or a whole picture.
     pixels: int64 [H, W], the class number of every pixel, BACKGROUND or VOID; none where the source has no such map.
     captions: sentences about the picture, of equal standing. group: which of the source's `groups` it is of, or none.
     key: its id in the source's `annotations` file, or none.
@@ -32,6 +33,7 @@ class Sample:
     name: str
     masks: np.ndarray | None = None
     labels: np.ndarray | None = None
+    rough: bool = False
     pixels: np.ndarray | None = None
     captions: tuple[str, ...] = ()
     group: str | None = None
@@ -54,6 +56,8 @@ class Source(abc.ABC):
     has_captions: bool = False
     classes: tuple[str, ...] = ()
     """Names of the classes that labels and pixels count, if the source has any."""
+    unseen: frozenset[str] = frozenset()
+    """Those of `classes` that no training may see: novel classes, by which an open vocabulary is judged."""
     groups: tuple[str, ...] = ()
     """Names of the groups that its pictures are of, if they are of groups."""
     annotations: Path | None = None

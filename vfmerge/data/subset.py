@@ -19,7 +19,8 @@ class Subset(Source):
         self._source, self._count, self._key = source, count, key
         self._order = random.Permutation(len(source), key)
         self.has_masks, self.has_pixels, self.has_captions = source.has_masks, source.has_pixels, source.has_captions
-        self.classes, self.groups, self.annotations = source.classes, source.groups, source.annotations
+        self.classes, self.unseen, self.groups = source.classes, source.unseen, source.groups
+        self.annotations = source.annotations
 
     def __len__(self) -> int:
         return self._count

@@ -28,9 +28,17 @@ class WebDataset(Source):
     path: a tar, a folder of tars, or a pattern as `images-{000..099}.tar`. Of a sample, the picture (jpg, jpeg, png,
     webp), a caption (txt, UTF-8) and a class number (cls) are read, and nothing else is ever decoded.
     classnames: a file with a name for each class, one a line, from number 0 on. limit: only the first so many.
+    whole: each picture has one mask, all of it, of its class: where a thing is, and not how it is outlined.
     """
 
-    def __init__(self, *, path: str, classnames: str | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self, *, path: str, classnames: str | None = None, whole: bool = False, limit: int | None = None
+    ) -> None:
+        if whole and classnames is None:
+            raise InputError(
+                "whole: a mask of a whole picture is of its class, but classes have no names; give classnames"
+            )
+        self.has_masks = whole
         files = _files(path)
         root = Path(os.path.commonpath([file.parent for file in files]))
         self._shards = Shards(files, root=root, extensions=(*_PICTURES, "txt", "cls"))
@@ -52,10 +60,15 @@ class WebDataset(Source):
         image = picture.decode(shard.read(row, kind, name=name), name=name)
         text = _caption(shard.read(row, "txt", name=name), name=name) if "txt" in members else None
         labels = self._labels(shard.read(row, "cls", name=name), name=name) if "cls" in members else None
-        return Sample(image=image, name=name, labels=labels, captions=(text,) if text else ())
+        if self.has_masks and labels is None:
+            raise BadSample(f"{name}: has no class (cls) that the whole picture could be of")
+        masks = np.ones((1, *image.shape[:2]), dtype=bool) if self.has_masks else None
+        captions = (text,) if text else ()
+        return Sample(image=image, name=name, masks=masks, labels=labels, rough=self.has_masks, captions=captions)
 
     def digest(self) -> str:
-        return paths.digest(["webdataset", len(self), *self.classes, *self._shards.contents()])
+        whole = ["whole"] if self.has_masks else []
+        return paths.digest(["webdataset", len(self), *self.classes, *self._shards.contents(), *whole])
 
     def _labels(self, data: bytes, *, name: str) -> np.ndarray:
         text = data.strip()
