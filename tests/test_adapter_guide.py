@@ -227,6 +227,7 @@ def test_every_member_of_the_interface_is_explained() -> None:
         "licence",
         "needs_masks",
         "sources",
+        "teaches_at",
         "calibrate",
         "target",
     }

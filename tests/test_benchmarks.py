@@ -15,9 +15,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vfmerge.benchmarks import benchmark, segmentation, templates, two_heads
+from vfmerge import templates
+from vfmerge.benchmarks import benchmark, segmentation, two_heads
 from vfmerge.benchmarks.classification import ZeroShotClassification
-from vfmerge.benchmarks.promptable import Promptable, tight_boxes
+from vfmerge.benchmarks.promptable import Promptable
+from vfmerge.benchmarks.prompts import tight_boxes
 from vfmerge.benchmarks.segmentation import ZeroShotSegmentation
 from vfmerge.capability import ImageText, PromptableImage
 from vfmerge.capability import Promptable as PromptableCapability

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from vfmerge import cache, engine, parts, recipe, signals
+from vfmerge import cache, check, engine, parts, plugins, recipe, signals
 from vfmerge.adapter import Batch, Features
 from vfmerge.data.world import Shapes
-from vfmerge.errors import RunError
-from vfmerge.flow import open_flow
+from vfmerge.errors import InputError, RunError, Stopped
+from vfmerge.flow import Flow, open_flow
 from vfmerge.model import Network
+from vfmerge.recipe import Kept
 from vfmerge.session import Session, begin
 
 # B samples
+
+_LABELLED = """\
+base: sam
+parents:
+  sam: {adapter: sam, options: {variant: tiny, random: true, geometry: {depth: 2, global_blocks: [1], image_size: 32}}}
+  clip: {adapter: open_clip, options: {model: tiny, layers: 1}}
+tasks:
+  naming: {adapter: naming}
+data:
+  scenes: {kind: shapes, layout: several, count: 8, size: 32}
+stages:
+  names:
+    steps: 2
+    train: {heads.naming: 1e-2, heads.clip: 1e-3}
+    cache: targets
+    streams:
+      - {data: scenes, size: 32, batch: 4, fit: pad, tasks: {naming: 1, clip: 1}}
+      - {data: scenes, size: 32, batch: 4, fit: pad, tasks: {naming: 1}}
+"""
 
 
 class Pyramid(nn.Module):
@@ -53,14 +78,32 @@ def batch(images: Tensor) -> Batch:
     return Batch(images=images, sizes=torch.full((count, 2), 4), keys=(0,) * count, names=("x",) * count)
 
 
-def fill(folder: Path, images: Tensor, *, finish: bool = True, factor: float = 1.0) -> None:
-    """A cache of these images, two at a time."""
+OF = {"trunk": "t", "data": "d"}
+
+
+def open_filler(
+    folder: Path, *, length: int, trunk: nn.Module | None, of: dict[str, Any] | None = None
+) -> cache.Filler:
     teachers = {"pair": Network(Pyramid(), Pair()), "bare": Network(Pyramid(), Bare())}
-    filler = cache.Filler(folder, length=len(images), trunk=Pyramid(factor), teachers=teachers)
-    for first in range(0, len(images), 2):
+    return cache.Filler(folder, length=length, trunk=trunk, teachers=teachers, of=of or OF)
+
+
+def add(filler: cache.Filler, images: Tensor, *, until: int) -> None:
+    """The images from where the filler is, two at a time; of the second pair there is a note."""
+    for first in range(filler.done, until, 2):
         filler.add(batch(images[first : first + 2]), notes=[{"index": first}] if first == 2 else [])
+
+
+def fill(folder: Path, images: Tensor, *, finish: bool = True, factor: float = 1.0) -> None:
+    """A cache of these images."""
+    filler = open_filler(folder, length=len(images), trunk=Pyramid(factor))
+    add(filler, images, until=len(images))
     if finish:
-        filler.finish({"trunk": "t", "data": "d"})
+        filler.finish()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_it_gives_what_it_was_given(tmp_path: Path) -> None:
@@ -68,7 +111,7 @@ def test_it_gives_what_it_was_given(tmp_path: Path) -> None:
     images = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     fill(tmp_path / "c", images)
     read = cache.Cache(tmp_path / "c", size=4, device=torch.device("cpu"))
-    features, targets, told = read.read((4, 0, 4), (7, 8, 9))
+    features, targets, told = read.features((4, 0, 4)), read.targets((4, 0, 4)), read.blank((4, 0, 4), (7, 8, 9))
     with torch.no_grad():
         wanted = Pyramid()(images[[4, 0, 4]])
     assert len(features.maps) == 2
@@ -85,22 +128,85 @@ def test_it_gives_what_it_was_given(tmp_path: Path) -> None:
 def test_it_is_a_cache_of_one_thing(tmp_path: Path) -> None:
     """Another trunk or other data, and it is not what is wanted; nor is a folder that is not there."""
     fill(tmp_path / "c", torch.rand(4, 3, 4, 4))
-    assert cache.holds(tmp_path / "c", {"trunk": "t", "data": "d"})
+    assert cache.holds(tmp_path / "c", OF)
     assert not cache.holds(tmp_path / "c", {"trunk": "u", "data": "d"})
     assert not cache.holds(tmp_path / "c", {"trunk": "t", "data": "e"})
-    assert not cache.holds(tmp_path / "absent", {"trunk": "t", "data": "d"})
+    assert not cache.holds(tmp_path / "absent", OF)
 
 
 def test_an_interrupted_fill_is_none(tmp_path: Path) -> None:
     """Until it is finished it holds nothing, and it cannot be finished early; a new one replaces it."""
     images = torch.rand(4, 3, 4, 4)
     fill(tmp_path / "c", images, finish=False)
-    assert not cache.holds(tmp_path / "c", {"trunk": "t", "data": "d"})
-    filler = cache.Filler(tmp_path / "c", length=4, trunk=Pyramid(), teachers={})
-    filler.add(batch(images[:2]), notes=[])
+    assert not cache.holds(tmp_path / "c", OF)
+    filler = open_filler(tmp_path / "c", length=4, trunk=Pyramid())
+    add(filler, images, until=2)
     with pytest.raises(AssertionError):
-        filler.finish({"trunk": "t", "data": "d"})
-    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["map-0.npy", "map-1.npy", "summary.npy"]
+        filler.finish()
+    targets = [f"target-{name}.npy" for name in ("bare-0", "pair-0", "pair-1")]
+    assert sorted(contents(tmp_path / "c")) == ["map-0.npy", "map-1.npy", "summary.npy", *targets]
+
+
+def test_what_was_kept_is_not_computed_again(tmp_path: Path) -> None:
+    """A fill that was killed goes on after the samples it kept, not those it lost, and ends with the same bytes."""
+    images = torch.rand(7, 3, 4, 4)
+    fill(tmp_path / "whole", images)
+    filler = open_filler(tmp_path / "c", length=7, trunk=Pyramid())
+    add(filler, images, until=4)
+    filler.keep()
+    add(filler, images, until=6)  # and it is killed
+    assert not cache.holds(tmp_path / "c", OF)
+    filler = open_filler(tmp_path / "c", length=7, trunk=Pyramid())
+    assert filler.done == 4
+    add(filler, images, until=7)
+    filler.finish()
+    assert contents(tmp_path / "c") == contents(tmp_path / "whole")
+
+
+def test_what_was_kept_of_something_else(tmp_path: Path) -> None:
+    """It is not gone on with, and does not stay."""
+    images = torch.rand(4, 3, 4, 4)
+    filler = open_filler(tmp_path / "c", length=4, trunk=Pyramid())
+    add(filler, images, until=2)
+    filler.keep()
+    filler = open_filler(tmp_path / "c", length=4, trunk=Pyramid(), of=OF | {"trunk": "u"})
+    assert filler.done == 0
+    assert contents(tmp_path / "c") == {}
+
+
+def test_what_was_kept_and_is_damaged(tmp_path: Path) -> None:
+    """Zeros never stand in the place of what is missing."""
+    images = torch.rand(4, 3, 4, 4)
+    filler = open_filler(tmp_path / "c", length=4, trunk=Pyramid())
+    add(filler, images, until=2)
+    filler.keep()
+    with (tmp_path / "c" / "summary.npy").open("r+b") as file:
+        file.truncate(200)
+    with pytest.raises(RunError, match=r"summary.npy: shorter than it was left; remove its folder"):
+        open_filler(tmp_path / "c", length=4, trunk=Pyramid())
+
+
+def test_targets_alone(tmp_path: Path) -> None:
+    """Without a trunk there are no features, and the targets are the same."""
+    images = torch.rand(5, 3, 4, 4)
+    fill(tmp_path / "both", images)
+    filler = open_filler(tmp_path / "c", length=5, trunk=None)
+    add(filler, images, until=5)
+    filler.finish()
+    there, both = contents(tmp_path / "c"), contents(tmp_path / "both")
+    assert there.keys() == {"complete.json"} | {name for name in both if name.startswith("target-")}
+    assert all(both[name] == content for name, content in there.items() if name != "complete.json")
+    read = cache.Cache(tmp_path / "c", size=4, device=torch.device("cpu"))
+    with torch.no_grad():
+        wanted = Bare()(Pyramid()(images), batch(images))
+    torch.testing.assert_close(read.targets((3, 1))["bare"], wanted[[3, 1]], rtol=1e-3, atol=1e-3)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """Is a fault that names the file and the reason."""
+    (tmp_path / "a.npy").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=r"a.npy: cannot be written: No space left on device; make room, then run again"):
+        cache.Column(tmp_path / "a.npy", shape=(2, 3))
 
 
 @pytest.mark.parametrize("factor", [1e6, float("nan")])
@@ -129,6 +235,14 @@ def session(small: Path, tmp_path: Path) -> Iterator[Session]:
     opened = begin(plan, tmp_path, device=device, adapters=adapters, sources=sources, request=signals.Request())
     yield opened
     opened.close()
+
+
+def open_kept(session: Session, kept: Kept, **stream: Any) -> Flow:
+    """The first stage's stream with so much of it cached, and changed so."""
+    stage = session.recipe.stages["probe"]
+    changed = stage.streams[0].model_copy(update=stream)
+    stage = stage.model_copy(update={"cache": kept, "streams": (changed,)})
+    return open_flow(session, "probe", stage, number=0, start=0)
 
 
 def first(session: Session) -> tuple[Features | None, dict[str, Any], Batch]:
@@ -167,14 +281,124 @@ def test_other_data_fills_it_again(session: Session) -> None:
 
 def test_every_size_has_its_own(session: Session) -> None:
     """A cached stream of two sizes draws from both, each with maps of its own side."""
-    stage = session.recipe.stages["probe"]
-    stage = stage.model_copy(update={"streams": (stage.streams[0].model_copy(update={"size": (32, 48)}),)})
-    flow = open_flow(session, "probe", stage, number=0, start=0)
+    flow = open_kept(session, True, size=(32, 48))
     sides = [
         (batch.images.shape[-1], features.maps[0].shape[-1]) for features, _, batch in flow.steps(0, 8) if features
     ]
     assert sides == [(flow.items.plan(step).size, flow.items.plan(step).size // 8) for step in range(8)]
     assert set(sides) == {(32, 4), (48, 6)}
+
+
+def test_cached_targets_come_with_whole_batches(session: Session) -> None:
+    """Pictures and all else are those of the uncached stream, to the bit; targets are the teacher's in half precision.
+
+    The teacher is not asked again, and the trunk is left to the step, however it moves.
+    """
+    stream = {"size": (32, 48), "data": "masks"}  # whose masks nobody learns from
+    plain = list(open_kept(session, False, **stream).steps(0, 6))
+    flow = open_kept(session, "targets", **stream)
+    session.teachers.clear()
+    with torch.no_grad():
+        session.model.trunk.pos_embed.add_(1)
+    again = list(flow.steps(0, 6))
+    assert {one.images.shape[-1] for _, _, one in again} == {32, 48}
+    for (_, wanted, one), (features, targets, other) in zip(plain, again, strict=True):
+        assert features is None
+        assert targets["clip"].equal(wanted["clip"].half().float())
+        for field in dataclasses.fields(Batch):
+            before, after = getattr(one, field.name), getattr(other, field.name)
+            assert torch.equal(before, after) if torch.is_tensor(before) else before == after
+    assert again[0][2].masks is not None
+
+
+def test_heads_are_calibrated_by_cached_targets(session: Session) -> None:
+    """What `calibrate` sees are the targets of the steps to come, read and not computed."""
+    flow = open_kept(session, "targets")
+    session.teachers.clear()
+    seen = list(itertools.islice(flow.targets("clip"), 3))
+    assert all(one.equal(targets["clip"]) for one, (_, targets, _) in zip(seen, flow.steps(0, 3), strict=True))
+
+
+def test_a_stopped_fill_is_gone_on_with(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked to stop, or killed: the parents are not asked again for what was kept."""
+    passes: list[int] = []
+    session.teachers["clip"].register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0].names)))
+    session.recipe = session.recipe.model_copy(update={"save_minutes": 1e-9})  # after every batch
+    add = cache.Filler.add
+
+    def interrupted(filler: cache.Filler, *given: Any, **more: Any) -> None:
+        add(filler, *given, **more)
+        if sum(passes) == 8:
+            session.request.name = "SIGTERM"
+        if sum(passes) == 16:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(cache.Filler, "add", interrupted)
+    with pytest.raises(Stopped, match="SIGTERM: stopped while filling a cache"):
+        open_kept(session, "targets")
+    session.request.name = None
+    with pytest.raises(RuntimeError, match="killed"):
+        open_kept(session, "targets")
+    kept = sum(passes)
+    open_kept(session, "targets")
+    assert (kept, sum(passes)) == (16, 28)  # of 24 samples; the last batch before the kill is all that is done again
+
+
+def test_a_task_without_a_teacher(tmp_path: Path) -> None:
+    """Beside a parent's cached target its own is none, and the batch has the labels; beside features it is refused."""
+    with plugins.lend({}):
+        plugins.add_file(Path(__file__).parent / "fakes" / "labelled.py")
+        path = tmp_path / "labelled.yaml"
+        path.write_text(_LABELLED)
+        plan = recipe.load(str(path))
+        adapters, sources = parts.build_adapters(plan), parts.build_sources(plan)
+        check.require(plan, adapters, sources)
+        text = "stages.names.cache: naming is learnt from labels, which are not kept beside features; write targets"
+        with pytest.raises(InputError, match=text):
+            check.require(recipe.load(str(path), ["stages.names.cache=true"]), adapters, sources)
+        cpu = torch.device("cpu")
+        opened = begin(plan, tmp_path, device=cpu, adapters=adapters, sources=sources, request=signals.Request())
+        with contextlib.closing(opened):
+            mixed, alone = (open_flow(opened, "names", plan.stages["names"], number=n, start=0) for n in (0, 1))
+            _, targets, told = next(mixed.steps(0, 1))
+            assert (targets["naming"], len(targets["clip"])) == (None, 4)
+            assert told.labels is not None
+            assert not alone.caches
+            assert next(alone.steps(0, 1))[1] == {"naming": None}
+
+
+def test_bad_samples_are_counted_as_without(small: Path, tmp_path: Path) -> None:
+    """Where pictures are read at each step, what cannot be used is listed then, and nothing for the cache's sake.
+
+    A sample's target is that of the one in its place.
+    """
+    (tmp_path / "pictures").mkdir()
+    for number in range(24):
+        path = tmp_path / "pictures" / f"{number:03}.png"
+        Image.fromarray(np.full((32, 32, 3), 10 * number, np.uint8)).save(path)
+        if number in (3, 8, 15):
+            path.write_bytes(path.read_bytes()[:40])
+    found = {}
+    for kept in ("targets", "false"):
+        out = tmp_path / kept
+        changes = [f"data.images={{kind: folder, path: {tmp_path}/pictures}}", "bad_samples=0.5", "evaluate={}"]
+        changes += [f"stages.probe.cache={kept}", "stages.distill.steps=2", "stages.adapt.steps=1"]
+        changes += ["stages.adapt.epochs=null"]
+        engine.run(recipe.load(str(small), changes), out, name="small")
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        found[kept] = (out / "bad_samples.jsonl").read_text(), [line["loss"] for line in lines[:5]]
+    assert found["targets"][0] == found["false"][0] != ""
+    assert found["targets"][1] == pytest.approx(found["false"][1], rel=2e-3)
+    assert found["targets"][1] != found["false"][1]
+
+
+def test_the_trunk_may_learn_beside_cached_targets(small: Path) -> None:
+    """Not beside its own features."""
+    assert recipe.load(str(small), ["stages.probe.cache=targets", "stages.probe.train.trunk=1e-5"])
+    with pytest.raises(InputError, match=r"stages.probe.cache: the trunk learns"):
+        recipe.load(str(small), ["stages.probe.train.trunk=1e-5"])
+    with pytest.raises(InputError, match=r"stages.probe.cache: not a choice: 'features'; write 'targets'"):
+        recipe.load(str(small), ["stages.probe.cache=features"])
 
 
 def test_cached_steps_cost_what_others_do(

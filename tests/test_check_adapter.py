@@ -97,6 +97,7 @@ BROKEN = {  # by the class in `fakes/broken_adapters.py`: its options, and the l
     ),
     "Narrow": ({}, {"head_fits_any_trunk"}),
     "Restless": ({}, {"teacher_is_at_rest"}),
+    "Elsewhere": ({}, {"teacher_looks_as_told"}),
     "Fickle": ({}, {"teacher_is_the_same_each_time"}),
     "Careless": ({}, {"teacher_is_the_same_each_time"}),
     "Unnormalised": ({}, {"target_is_the_librarys_own"}),

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vfmerge import options
-from vfmerge.benchmarks import templates
+from vfmerge import options, templates
 from vfmerge.benchmarks.benchmark import Benchmark, Score, Setup
 from vfmerge.benchmarks.classification import ZeroShotClassification
 from vfmerge.benchmarks.predictions import Predictions
@@ -148,7 +147,7 @@ def test_sentences_without_one_place_are_refused(benchmark: type[Benchmark], sen
 @pytest.mark.parametrize("asked", ["opnai", [], 3])
 def test_templates_are_a_known_name_or_sentences(asked: object) -> None:
     """Anything else is told what there is to choose from."""
-    with pytest.raises(InputError, match=r"^x.templates: not a choice: .*; write 'openai' or 'plain'$"):
+    with pytest.raises(InputError, match=r"^x.templates: not a choice: .*; write 'openai', 'vild' or 'plain'$"):
         options.check_options(ZeroShotClassification, {"templates": asked}, where="x")
 
 

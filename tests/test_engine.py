@@ -388,7 +388,7 @@ def test_a_parameter_that_is_not_finite_is_never_saved(
         ("stages.adapt.train={heads.clip.text: 1e-3}", "heads.clip.text"),
         ("stages.adapt.streams.0.size=[32, 50]", "stages.adapt.streams.0.size"),
         ("evaluate.prompts.data=held_out_single", "evaluate.prompts.data"),
-        ("stages.probe.streams.0.data=masks", "stages.probe.cache"),
+        ("stages.distill.cache=targets", "stages.distill.cache"),
     ],
 )
 def test_nothing_is_trained_for_what_fails_later(

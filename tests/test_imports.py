@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 ENGINE, ADAPTERS = ROOT / "vfmerge", ROOT / "adapters" / "vfmerge_adapters"
 MODEL_LIBRARIES = {"open_clip", "segment_anything", "timm", "transformers", "torchvision", "vfmerge_adapters"}
 FOR_ADAPTERS = {"adapter", "capability", "losses", "errors", "model", "random", "weights"}
-FOR_ADAPTERS |= {"config", "features", "layers", "pixels", "problem", "spdx"}
+FOR_ADAPTERS |= {"config", "features", "layers", "pixels", "points", "problem", "spdx", "templates"}
 FOR_TRAINING = FOR_ADAPTERS | {"data", "benchmarks"}  # the scripts that made the tiny parents
 
 

@@ -514,8 +514,10 @@ def test_vit_cells_are_the_last_attentions_values() -> None:
 def test_timm_cells_average_to_the_image(vision: dict[str, Any], side: int) -> None:
     """For a tower that averages its cells and projects them without a norm between, so do the cells' embeddings."""
     teacher = OpenCLIP(config=shape(vision, custom_text=True), random=True).teacher()
-    tower = teacher.trunk.visual.trunk
-    tower.set_submodule("fc_norm" if vision is TIMM else "head.norm", nn.Identity())
+    if vision is TIMM:
+        teacher.trunk.visual.trunk.fc_norm = nn.Identity()
+    else:
+        teacher.head.projection.norm = nn.Flatten()
     images = torch.rand(1, 3, *teacher.head.size)
     cells = teacher.head.cells(teacher.trunk, images)
     assert cells.shape == (1, 24, side, side)

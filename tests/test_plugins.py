@@ -55,7 +55,7 @@ def test_find_proposes(fakes: Path) -> None:
         ("fake_syntax", "package fakes: cannot be imported.*SyntaxError"),
         ("fake_exit", "package fakes: cannot be imported.*SystemExit: 3"),
         ("fake_nothing", "package fakes: cannot be imported.*Nothing"),
-        ("fake_stranger", "is no AuxiliaryAdapter"),
+        ("fake_stranger", "is no Adapter"),
         ("fake_unfinished", "lacks capability, head, loss, portable, start, teacher"),
         ("fake_twice", "offered by fakes and rival"),
         ("fake_warning", "package fakes: cannot be imported .RuntimeError: one line and another.; mend or reinstall"),

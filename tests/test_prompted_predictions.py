@@ -13,7 +13,8 @@ import torch
 from vfmerge.benchmarks import promptable
 from vfmerge.benchmarks.benchmark import Score, Setup
 from vfmerge.benchmarks.predictions import Predictions, run_lengths
-from vfmerge.benchmarks.promptable import Promptable, tight_boxes
+from vfmerge.benchmarks.promptable import Promptable
+from vfmerge.benchmarks.prompts import tight_boxes
 from vfmerge.capability import Promptable as PromptableCapability
 from vfmerge.capability import PromptableImage
 from vfmerge.data import rle

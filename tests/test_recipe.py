@@ -178,7 +178,7 @@ def test_at_most_twenty_problems(sample: Path) -> None:
         ),
         (
             ["stages.probe.train.trunk=1e-5"],
-            "stages.probe.cache: the trunk learns ('trunk'); drop that, or write false",
+            "stages.probe.cache: the trunk learns ('trunk'); drop that, or write targets or false",
         ),
         (
             ["stages.probe.train.heads.outline=1e-5"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -13,8 +14,9 @@ import torch
 from vfmerge.adapter import Batch
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import BadSample, RunError
+from vfmerge.fitting import Fitting, fitting
 from vfmerge.recipe import Stream
-from vfmerge.stream import Plan, Steps, batches, collate, fit_image, fit_mask
+from vfmerge.stream import Plan, Steps, batches, collate
 
 
 class Numbers(Source):
@@ -134,6 +136,48 @@ def test_pictures_without_masks_make_an_empty_list_of_masks() -> None:
     assert _masks(batch).shape == (0, 32, 32)
 
 
+def test_pictures_without_things_of_any_class_have_no_labels() -> None:
+    """None of the masks that there are none of: the labels are an empty list too."""
+    facts = {"image": np.zeros((32, 32, 3), np.uint8), "masks": np.zeros((0, 32, 32), bool)}
+    none = Sample(name="x", labels=np.zeros(0, np.int64), **facts)  # type: ignore[arg-type]
+    batch = collate([none, none], stream(2), size=32, keys=(1, 2))
+    assert batch.labels is not None
+    assert batch.labels.shape == (0,)
+    assert batch.labels.dtype == torch.int64
+
+
+def test_batches_know_the_names_of_their_classes() -> None:
+    """Those of the data set, with masks or without."""
+    for masks in (True, False):
+        source = Numbers(6, masks=masks)
+        source.classes = ("one", "two", "three", "four", "five")
+        batch, _ = Steps(source, stream(), seed=0, place="s/0")[0]
+        assert batch.classes == source.classes
+
+
+def test_each_mask_says_whether_it_is_rough() -> None:
+    """As its sample does; where no sample is, nothing is said."""
+    image, masks = np.zeros((32, 32, 3), np.uint8), np.ones((2, 32, 32), bool)
+    fine = Sample(image=image, name="fine", masks=masks, labels=np.arange(2))
+    rough = Sample(image=image, name="rough", masks=masks[:1], labels=np.arange(1), rough=True)
+    batch = collate([fine, rough, fine], stream(3), size=32, keys=(1, 2, 3))
+    assert batch.rough is not None
+    assert batch.rough.tolist() == [False, False, True, False, False]
+    assert collate([fine, fine], stream(2), size=32, keys=(1, 2)).rough is None
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 100), (100, 40), (7, 500), (64, 64)])
+def test_a_whole_picture_is_not_its_padding(height: int, width: int) -> None:
+    """The mask ends where the picture does, also where masks are smaller than pictures."""
+    image, masks = np.zeros((height, width, 3), np.uint8), np.ones((1, height, width), bool)
+    one = Sample(image=image, name="x", masks=masks, labels=np.arange(1), rough=True)
+    batch = collate([one], stream(1, fit="pad"), size=512, keys=(1,))
+    rows, columns = (int(side) for side in (batch.sizes[0] / 2).round())
+    expected = torch.zeros(256, 256, dtype=torch.bool)
+    expected[:rows, :columns] = True
+    assert torch.equal(_masks(batch)[0], expected)
+
+
 @pytest.mark.parametrize(("height", "width"), [(40, 100), (100, 40), (33, 32), (7, 500)])
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_masks_are_cut_as_their_pictures(height: int, width: int, fit: str) -> None:
@@ -141,8 +185,8 @@ def test_masks_are_cut_as_their_pictures(height: int, width: int, fit: str) -> N
     mask = np.zeros((height, width), dtype=bool)
     mask[height // 4 : height // 2, width // 3 : width * 3 // 4] = True
     image = np.repeat((mask * 255).astype(np.uint8)[..., None], 3, axis=2)
-    square, inner = fit_image(image, 64, fit)
-    cut = fit_mask(mask, 64, fit)
+    fitting = Fitting(cropped=fit == "crop")
+    (square, inner), cut = fitting.image(image, 64), fitting.mask(mask, 64)
     assert square.shape == (64, 64, 3)
     assert max(inner) == 64
     where = np.zeros((64, 64), dtype=bool)
@@ -153,6 +197,39 @@ def test_masks_are_cut_as_their_pictures(height: int, width: int, fit: str) -> N
     if fit == "pad":
         assert not cut[~where].any()
         assert (square[~where] == (124, 116, 104)).all()
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 1.9])
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_a_mask_goes_with_its_picture(fit: str, scale: float) -> None:
+    """At another scale, at the place that was drawn, and mirrored: the mask covers the thing."""
+    mask = np.zeros((90, 130), dtype=bool)
+    mask[20:70, 30:90] = True
+    image = np.where(mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, axis=2)
+    fitting = Fitting(cropped=fit == "crop", scale=scale, place=(0.3, 0.6), mirrored=True)
+    (square, inner), cut = fitting.image(image, 64), fitting.mask(mask, 64)
+    bright = (square[..., 0] > 127) & (np.arange(64) < inner[0])[:, None] & (np.arange(64) < inner[1])
+    assert (bright & cut).sum() / (bright | cut).sum() > 0.85
+    plain = dataclasses.replace(fitting, mirrored=False)
+    there = square[: inner[0], : inner[1]]
+    assert (plain.image(image, 64)[0][: inner[0], : inner[1]] == there[:, ::-1]).all()
+    wide = 64 * scale if fit == "pad" else 64 * scale * 130 / 90
+    assert inner[1] == min(round(wide), 64)
+
+
+def test_what_is_drawn_of_a_sample() -> None:
+    """Its scale, its place and whether it is mirrored are functions of its key, spread over what the stream allows."""
+    plan = stream(1, flip=0.25, scale=(0.5, 2.0))
+    drawn = [fitting(plan, key) for key in range(400)]
+    assert drawn == [fitting(plan, key) for key in range(400)]
+    scales = np.array([each.scale for each in drawn])
+    assert 0.5 <= scales.min() < 0.6
+    assert 1.9 < scales.max() <= 2.0
+    assert np.mean([each.mirrored for each in drawn]) == pytest.approx(0.25, abs=0.06)
+    assert len({each.place for each in drawn}) == 400
+    assert fitting(stream(1), 7) == Fitting(cropped=True)
+    only_flip = fitting(stream(1, flip=1.0), 7)
+    assert only_flip == Fitting(cropped=True, mirrored=True)
 
 
 def test_a_fault_in_a_worker_is_the_same_one_line() -> None:

@@ -295,7 +295,7 @@ def test_a_size_that_fits_no_grid_is_its_own_alone(tmp_path: Path, monkeypatch: 
     assert (teacher(batch(look(36, 36))) - expected).abs().max() < 1e-5
     assert use.encode_cells(pictures()).shape == (3, 24, 4, 4)
     assert use.encode_cells(pictures(), size=40).shape == (3, 24, 5, 5)
-    with pytest.raises(InputError, match="size: 37 does not fit"):
+    with pytest.raises(InputError, match="size: 37 x 37 is no multiple"):
         use.encode_image(pictures(), size=37)
 
 

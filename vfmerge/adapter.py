@@ -2,6 +2,7 @@
 
 One adapter is one parent. It can *teach* (`teacher`), be *answered* (`head`) and *mark* the answer (`loss`); a base
 adapter can also *lend its trunk*. What a person does with the model is its `capability`, for parent and merged alike.
+A task that is learnt from the data's labels has no parent: a labelled adapter builds it upon the heads of others.
 
 This file imports no torch, and an adapter's module should not either until one of its methods is called: `vfmerge ls`,
 `vfmerge check` and a mistyped recipe then answer at once. `adapters/README.md` shows how to write one.
@@ -68,6 +69,8 @@ class Batch:
     masks: bool [M, H', W'] over the padded picture, at the stream's size or at most 256 pixels, or none.
     owner: int64 [M], which image each mask belongs to, or none.
     labels: int64, a class per mask [M] (or per image [B] where there are no masks), or none.
+    classes: the names that labels count, those of the stream's data; none where it has no classes.
+    rough: bool [M], masks that say where a thing is and not how it is outlined (a box, a whole picture); none: none is.
     texts: a caption per image, or none.
     """
 
@@ -78,6 +81,8 @@ class Batch:
     masks: Tensor | None = None
     owner: Tensor | None = None
     labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    rough: Tensor | None = None
     texts: tuple[str, ...] | None = None
 
     def to(self, device: str) -> Batch:
@@ -89,11 +94,12 @@ class Batch:
             masks=None if self.masks is None else self.masks.to(device),
             owner=None if self.owner is None else self.owner.to(device),
             labels=None if self.labels is None else self.labels.to(device),
+            rough=None if self.rough is None else self.rough.to(device),
         )
 
 
-class AuxiliaryAdapter(abc.ABC):
-    """One parent. Its options are the keyword-only, annotated parameters of its `__init__`, checked by the recipe.
+class Adapter(abc.ABC):
+    """One task. Its options are the keyword-only, annotated parameters of its `__init__`, checked by the recipe.
 
     Making an adapter reads no weights, builds no network and imports no torch; what is wrong with its options is an
     `InputError` that names the option.
@@ -108,6 +114,9 @@ class AuxiliaryAdapter(abc.ABC):
     needs_masks: bool = False
     """Whether its task is learnt from masks, so that its streams' data must have some."""
 
+    needs_labels: bool = False
+    """Whether its task is learnt from classes, so that its streams' data must have some."""
+
     sources: tuple[Path, ...] = ()
     """Files that hold the parent's weights: they must exist, and are hashed into the run's manifest."""
 
@@ -117,6 +126,26 @@ class AuxiliaryAdapter(abc.ABC):
 
         They go into a merged model's `config.json`.
         """
+
+    @abc.abstractmethod
+    def loss(self, answer: Any, target: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Named terms, already weighted against each other, each one number per image [B] or per mask [M].
+
+        target: what the teacher says of the batch; none for a task that is learnt from labels.
+        """
+
+    @abc.abstractmethod
+    def capability(self, network: Network) -> Capability:
+        """What a person does with a network: the parent (as `teacher` gave it) or the merged model's own."""
+
+
+class AuxiliaryAdapter(Adapter):
+    """One parent, which teaches a head of its own."""
+
+    @property
+    def teaches_at(self) -> int | None:
+        """Side in pixels at which the teacher looks at a batch, its `Network.size`; none is the stream's own."""
+        return None
 
     @abc.abstractmethod
     def teacher(self) -> Network:
@@ -137,7 +166,7 @@ class AuxiliaryAdapter(abc.ABC):
     def start(self, head: nn.Module, trunk: nn.Module, teacher: Network) -> None:
         """Give a new head its first weights in place, from the teacher's or from those of the trunk it will sit on."""
 
-    def calibrate(self, head: nn.Module, targets: Iterator[Any]) -> None:  # noqa: B027  (most have nothing to do)
+    def calibrate(self, head: nn.Module, targets: Iterator[Any]) -> None:
         """Set what a head keeps of its targets' statistics, in place, before the first step that teaches it.
 
         targets: what the teacher says of the first batches of the first stream that teaches the task, made one by one
@@ -150,14 +179,6 @@ class AuxiliaryAdapter(abc.ABC):
         Most heads answer as their teachers do.
         """
         return answer
-
-    @abc.abstractmethod
-    def loss(self, answer: Any, target: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Named terms, already weighted against each other, each one number per image [B] or per mask [M]."""
-
-    @abc.abstractmethod
-    def capability(self, network: Network) -> Capability:
-        """What a person does with a network: the parent (as `teacher` gave it) or the merged model's own."""
 
 
 class BaseAdapter(AuxiliaryAdapter):
@@ -178,3 +199,28 @@ class BaseAdapter(AuxiliaryAdapter):
 
         `start` fills it as it does the others, so that an untrained merged model equals its base.
         """
+
+
+class LabelledAdapter(Adapter):
+    """A task without a teacher: it is learnt from the labels of a batch, upon what other tasks of the model can do."""
+
+    @abc.abstractmethod
+    def upon(self) -> dict[str, str]:
+        """Which parents it is built upon: by the name of the capability that it asks of each, the parent's name."""
+
+    @abc.abstractmethod
+    def head(self, features: FeatureSpec, upon: Mapping[str, Capability]) -> nn.Module:
+        """The trainable module (Features, Batch) -> answer: its shape, no weights.
+
+        upon: by role, what the same merged model can do with the heads of those parents. Their modules stay theirs:
+        the head may keep the capabilities, which are no modules, and never registers a part of them as its own.
+        Raises InputError where one is not of a kind that it can be built upon.
+        """
+
+    @abc.abstractmethod
+    def start(self, head: nn.Module) -> None:
+        """Give a new head its first weights in place; the heads that it is built upon have theirs already."""
+
+    @abc.abstractmethod
+    def path(self, head: nn.Module) -> list[nn.Module]:
+        """All modules beside the trunk that answer one question, its own and those of others: for counting them."""

@@ -1,7 +1,9 @@
 """Frozen features and targets of every sample, once on disk instead of once a step.
 
 While the trunk is frozen and pictures are not augmented, neither a trunk's features nor a teacher's target change: a
-head-probing stage then costs only its head. Arrays are plain `.npy` files of half precision, read by memory map.
+head-probing stage then costs only its head. Where the trunk learns, or its features would take more room than they are
+worth, the targets alone are kept. Arrays are plain `.npy` files of half precision, written from the first sample to the
+last and read by memory map.
 
 Axis letters: B samples of a batch.
 """
@@ -9,7 +11,10 @@ Axis letters: B samples of a batch.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +26,17 @@ from torch import Tensor
 
 from vfmerge import commit
 from vfmerge.adapter import Batch, Features
-from vfmerge.errors import RunError
+from vfmerge.errors import RunError, one_line
 from vfmerge.model import Network
 
 _COMPLETE = "complete.json"  # written last: a cache without it is no cache
+_PROGRESS = "progress.json"  # how much of an unfinished one is on the disk for certain
+_TYPE = np.dtype(np.float16)
+
+
+def place(out: Path, *, stage: str, number: int, size: int) -> Path:
+    """The folder in a run's folder where a stage's stream of that number is cached at one size."""
+    return out / "cache" / f"{stage}-{number}-{size}"
 
 
 def holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
@@ -33,43 +45,131 @@ def holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
     return mark.exists() and bool(json.loads(mark.read_text())["of"] == wanted)
 
 
-class Filler:
-    """Computes a cache batch by batch, the samples in their order."""
+def bytes_of(features: Features | None, targets: Mapping[str, Any]) -> int:
+    """What a sample takes, from what networks gave for a batch: tensors on any device, the meta device too."""
+    rows, _ = _name(features, targets)
+    return sum(_TYPE.itemsize * math.prod(tensor.shape[1:]) for tensor in rows.values())
 
-    def __init__(self, folder: Path, *, length: int, trunk: torch.nn.Module, teachers: Mapping[str, Network]) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+
+class Column:
+    """One array of a cache on its way to the disk, row by row; its header says from the start how long it will be.
+
+    shape: of the whole array [samples, ...]. What keeps the disk from taking it is a RunError.
+    """
+
+    def __init__(self, path: Path, *, shape: tuple[int, ...], rows: int = 0) -> None:
+        """rows: how many of an earlier attempt it goes on after. Raises RunError if they are not there."""
+        self.path, self.shape, self._end = path, shape, 0
+        header = io.BytesIO()
+        about = {"descr": _TYPE.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, about)
+        if not rows:
+            self._write(header.getvalue())
+            return
+        self._end = len(header.getvalue()) + rows * _TYPE.itemsize * math.prod(shape[1:])
+        if not path.is_file() or path.stat().st_size < self._end:
+            raise RunError(one_line(f"{path}: shorter than it was left; remove its folder and run again"))
+        os.truncate(path, self._end)
+
+    def append(self, rows: np.ndarray) -> None:
+        """rows: float16 [B, ...]."""
+        assert rows.dtype == _TYPE
+        assert rows.shape[1:] == self.shape[1:]
+        self._write(rows.tobytes())
+
+    def _write(self, content: bytes) -> None:
+        try:
+            with self.path.open("r+b" if self._end else "wb") as file:
+                file.seek(self._end)
+                self._end += file.write(content)
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def settle(self) -> None:
+        """Bring it to the disk, power cuts or not."""
+        try:
+            commit.sync(self.path)
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: OSError) -> RunError:
+        return RunError(one_line(f"{self.path}: cannot be written: {error.strerror}; make room, then run again"))
+
+
+class Filler:
+    """Computes a cache batch by batch, the samples in their order. done: how many of them it has.
+
+    A cache of the same thing that was begun before goes on after the samples that were kept.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        length: int,
+        trunk: torch.nn.Module | None,
+        teachers: Mapping[str, Network],
+        of: Mapping[str, Any],
+    ) -> None:
+        """length: of the data, in samples. trunk: whose features are kept; none where targets alone are.
+
+        teachers: whose targets are kept, by task. of: what features and targets depend on, as JSON.
+        """
         self._folder, self._length, self._trunk, self._teachers = folder, length, trunk, teachers
-        self._arrays: dict[str, np.memmap[Any, Any]] = {}
+        self._of = dict(of)
+        self._columns: dict[str, Column] = {}
         self._layout: dict[str, Any] = {}
         self._notes: list[Mapping[str, Any]] = []
-        self._first = 0
+        self.done = 0
+        if not self._go_on():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
 
     @torch.no_grad()
     def add(self, batch: Batch, *, notes: Sequence[Mapping[str, Any]]) -> None:
         """The next samples; notes are kept beside them. Raises RunError if a value does not fit half precision."""
-        features = self._trunk(batch.images)
+        features = None if self._trunk is None else self._trunk(batch.images)
         targets = {task: teacher(batch) for task, teacher in self._teachers.items()}
         rows, self._layout = _name(features, targets)
         for name, tensor in rows.items():
             half = tensor.half()
             if not torch.isfinite(half).all():
                 raise RunError(f"{self._folder}: {name} exceeds half precision; set cache: false in that stage")
-            if name not in self._arrays:
-                shape, path = (self._length, *tensor.shape[1:]), self._folder / f"{name}.npy"
-                self._arrays[name] = np.lib.format.open_memmap(path, "w+", np.float16, shape)
-            self._arrays[name][self._first : self._first + len(half)] = half.cpu().numpy()
-        self._first += len(batch.names)
+            if name not in self._columns:
+                path, shape = self._folder / f"{name}.npy", (self._length, *tensor.shape[1:])
+                self._columns[name] = Column(path, shape=shape)
+            self._columns[name].append(half.cpu().numpy())
+        self.done += len(batch.names)
         self._notes += notes
         commit.fault("cached")
 
-    def finish(self, of: Mapping[str, Any]) -> None:
-        """Call the cache whole, and a cache of this."""
-        assert self._first == self._length
-        for array in self._arrays.values():
-            array.flush()
-        mark = {"of": dict(of), "layout": self._layout, "notes": self._notes}
-        commit.write_text(self._folder / _COMPLETE, json.dumps(mark))
+    def keep(self) -> None:
+        """Bring the samples so far to the disk: whatever happens, filling goes on after them."""
+        shapes = {name: column.shape for name, column in self._columns.items()}
+        self._write(_PROGRESS, {"done": self.done, "shapes": shapes})
+
+    def finish(self) -> None:
+        """Call the cache whole."""
+        assert self.done == self._length
+        self._write(_COMPLETE, {})
+        (self._folder / _PROGRESS).unlink(missing_ok=True)
+
+    def _write(self, mark: str, more: Mapping[str, Any]) -> None:
+        for column in self._columns.values():
+            column.settle()
+        said = {"of": self._of, "layout": self._layout, "notes": self._notes, **more}
+        commit.write_text(self._folder / mark, json.dumps(said))
+
+    def _go_on(self) -> bool:
+        """Take up what was kept of a cache of the same thing; whether there was such."""
+        path = self._folder / _PROGRESS
+        mark: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        if not mark or mark["of"] != self._of:
+            return False
+        self.done, self._layout, self._notes = mark["done"], mark["layout"], mark["notes"]
+        for name, shape in mark["shapes"].items():
+            self._columns[name] = Column(self._folder / f"{name}.npy", shape=tuple(shape), rows=self.done)
+        return True
 
 
 class Cache:
@@ -82,35 +182,41 @@ class Cache:
         self.notes: list[dict[str, Any]] = mark["notes"]
         self._arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
 
-    def read(self, indices: tuple[int, ...], keys: tuple[int, ...]) -> tuple[Features, dict[str, Any], Batch]:
-        """What the trunk and the teachers gave for these samples; the batch's pictures are blank."""
-        rows = {name: self._gather(array, indices) for name, array in self._arrays.items()}
-        maps = tuple(rows[f"map-{number}"] for number in range(self._layout["maps"]))
+    def features(self, indices: tuple[int, ...]) -> Features:
+        """What the trunk gave for these samples, in a cache that has it."""
+        maps = tuple(self._rows(f"map-{number}", indices) for number in range(self._layout["maps"]))
+        return Features(maps=maps, summary=self._rows("summary", indices) if "summary" in self._arrays else None)
+
+    def targets(self, indices: tuple[int, ...]) -> dict[str, Any]:
+        """What the teachers said of these samples, by task."""
         targets: dict[str, Any] = {}
         for task, parts in self._layout["targets"].items():
-            tensors = tuple(rows[f"target-{task}-{number}"] for number in range(max(parts, 1)))
+            tensors = tuple(self._rows(f"target-{task}-{number}", indices) for number in range(max(parts, 1)))
             targets[task] = tensors if parts else tensors[0]
-        blank = torch.zeros(1, 1, 1, 1, device=self._device).expand(len(indices), 3, self._size, self._size)
+        return targets
+
+    def blank(self, indices: tuple[int, ...], keys: tuple[int, ...]) -> Batch:
+        """These samples without what a cache has not: pictures, masks, labels, texts."""
+        images = torch.zeros(1, 1, 1, 1, device=self._device).expand(len(indices), 3, self._size, self._size)
         sizes = torch.full((len(indices), 2), self._size)
-        names = tuple(f"cached {index}" for index in indices)
-        features = Features(maps=maps, summary=rows.get("summary"))
-        return features, targets, Batch(images=blank, sizes=sizes, keys=keys, names=names)
+        return Batch(images=images, sizes=sizes, keys=keys, names=tuple(f"cached {index}" for index in indices))
 
-    def _gather(self, array: np.ndarray, indices: tuple[int, ...]) -> Tensor:
-        return torch.from_numpy(array[list(indices)]).to(self._device).float()
+    def _rows(self, name: str, indices: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(self._arrays[name][list(indices)]).to(self._device).float()
 
 
-def _name(features: Features, targets: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _name(features: Features | None, targets: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors by file name, and how to put them together again (0 parts: a bare tensor)."""
-    rows = {f"map-{number}": tensor for number, tensor in enumerate(features.maps)}
-    if features.summary is not None:
+    maps = () if features is None else features.maps
+    rows = {f"map-{number}": tensor for number, tensor in enumerate(maps)}
+    if features is not None and features.summary is not None:
         rows["summary"] = features.summary
     parts = {}
     for task, target in targets.items():
         bare = torch.is_tensor(target)
         parts[task] = 0 if bare else len(target)
         rows |= {f"target-{task}-{number}": tensor for number, tensor in enumerate((target,) if bare else target)}
-    return rows, {"maps": len(features.maps), "targets": parts}
+    return rows, {"maps": len(maps), "targets": parts}
 
 
 def fingerprint(module: torch.nn.Module) -> str:

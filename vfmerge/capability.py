@@ -3,13 +3,15 @@
 Every capability takes pictures as they come from a file, uint8 RGB arrays [H, W, 3] of any size, and brings them to its
 model's size and normalisation itself. It runs without gradients.
 
-Axis letters: B pictures, H x W pixels, D embedding width, T texts, h x w cells, N prompts, K masks a prompt.
+Axis letters: B pictures, H x W pixels, D embedding width, T texts or classes, S sentences of a class, h x w cells,
+N prompts, K masks a prompt.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from vfmerge.adapter import Features
     from vfmerge.model import Network
+    from vfmerge.templates import Templates
 
     Picture = np.ndarray  # uint8 [H, W, 3], RGB
 
@@ -53,14 +56,8 @@ class Capability(abc.ABC):
         """
 
 
-class ImageText(Capability):
-    """Embed pictures and texts into one space, and cells of pictures too: CLIP's use."""
-
-    name = "image_text"
-
-    @abc.abstractmethod
-    def encode_image(self, pictures: Sequence[Picture], *, size: int | None = None) -> Tensor:
-        """Unit embeddings [B, D]. size: the model's input side in pixels; none is its own default."""
+class Words(Capability):
+    """Base of capabilities that know texts."""
 
     @abc.abstractmethod
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -70,9 +67,32 @@ class ImageText(Capability):
     def text_key(self) -> str:
         """A hash of all that embeddings of texts depend on, the same for all models that share a text tower."""
 
+
+class ImageText(Words):
+    """Embed pictures and texts into one space, and cells of pictures too: CLIP's use."""
+
+    name = "image_text"
+
+    @abc.abstractmethod
+    def encode_image(self, pictures: Sequence[Picture], *, size: int | None = None) -> Tensor:
+        """Unit embeddings [B, D]. size: the model's input side in pixels; none is its own default."""
+
     @abc.abstractmethod
     def encode_cells(self, pictures: Sequence[Picture], *, size: int | None = None) -> Tensor:
         """Unit embeddings of the pictures' cells [B, D, h, w]; the whole picture, stretched to a square of `size`."""
+
+    def encode_regions(self, picture: Picture, masks: Tensor, *, size: int | None = None) -> Tensor:
+        """Unit embeddings [N, D] of what lies under masks, bool [N, H, W], in one look at the whole picture.
+
+        A model that has nothing better gives the mean of its cells under each mask, an empty one's of all cells.
+        """
+        import torch.nn.functional as F
+
+        cells = self.encode_cells([picture], size=size)[0]  # [D, h, w]
+        shares = F.interpolate(masks.to(cells)[:, None], size=cells.shape[-2:], mode="area")[:, 0]  # [N, h, w]
+        shares = shares + (shares.sum((1, 2), keepdim=True) == 0)
+        pooled = (cells.flatten(1) @ shares.flatten(1).T / shares.sum((1, 2))).T
+        return F.normalize(pooled, dim=-1)
 
     def exercise(self, picture: Picture, *, size: int | None = None) -> None:
         """Embeds it. Texts are not embedded: a person does that once for all pictures."""
@@ -123,6 +143,86 @@ class PromptableImage(abc.ABC):
         multimask: the three masks of an ambiguous prompt (K = 3) instead of the single one (K = 1).
         Returns logits [N, K, H, W] at the picture's own size (a mask is where they exceed 0) and IoU scores [N, K].
         """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Vocabulary:
+    """The classes that things are named by.
+
+    words: unit embeddings [T, S, D] of the sentences of each class. seen: bool [T], classes that the recogniser was
+    taught with; the others are named out of what the embeddings of texts and pictures have in common.
+    """
+
+    words: Tensor
+    seen: Tensor
+
+    def similarity(self, embeddings: Tensor) -> Tensor:
+        """The cosine of embeddings [N, D], of any length, to the nearest sentence of each class: [N, T]."""
+        import torch
+        import torch.nn.functional as F
+
+        near = torch.einsum("nd,tsd->nts", F.normalize(embeddings.float(), dim=-1), self.words.to(embeddings.device))
+        return near.amax(2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Recognition:
+    """What prompts call up. logits: float [N, H, W], a mask is where they exceed 0. ious: float [N], how good the model
+    thinks each mask is, in 0..1. scores: float [N, T], how likely each class is, larger is likelier.
+    """
+
+    logits: Tensor
+    ious: Tensor
+    scores: Tensor
+
+
+class PromptableRecognition(Words):
+    """Points or boxes to masks that have names: Open-Vocabulary SAM's use."""
+
+    name = "promptable_recognition"
+
+    def vocabulary(
+        self, names: Sequence[str], *, templates: Templates = "plain", unseen: Collection[str] = ()
+    ) -> Vocabulary:
+        """What things are to be named by. unseen: names among them that the recogniser was not taught with."""
+        import torch
+
+        from vfmerge.templates import embed_sentences
+
+        words = embed_sentences(self, names, templates=templates)
+        seen = torch.tensor([name not in unseen for name in names], device=words.device)
+        return Vocabulary(words=words, seen=seen)
+
+    @abc.abstractmethod
+    def set_image(self, picture: Picture) -> RecognisedImage:
+        """Encode a picture once, to be prompted many times."""
+
+    def alone(self) -> PromptableRecognition | None:
+        """The same without its help from elsewhere (fusion), for ablations; none where it has no help."""
+        return None
+
+    def exercise(self, picture: Picture, *, size: int | None = None) -> None:
+        """Encodes it, and decodes and names one box around its middle, by a single class."""
+        import torch
+
+        height, width = picture.shape[:2]
+        box = torch.tensor([[width / 4, height / 4, 3 * width / 4, 3 * height / 4]])
+        self.set_image(picture).recognise(self.vocabulary(["thing"]), boxes=box)
+
+
+class RecognisedImage(abc.ABC):
+    """A picture that waits for prompts. Pixels are the original picture's."""
+
+    @abc.abstractmethod
+    def recognise(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        boxes: Tensor | None = None,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Recognition:
+        """The mask and the class of each of N prompts, which are as in `PromptableImage.predict`."""
 
 
 class Dense(Capability):

@@ -26,6 +26,10 @@ _USES = {
     "promptable": (
         "{name}.set_image(picture).predict(boxes=torch.tensor([[8.0, 8.0, 80.0, 80.0]]))  # mask logits, IoU scores",
     ),
+    "promptable_recognition": (
+        'words, boxes = {name}.vocabulary(["star", "ring"]), torch.tensor([[8.0, 8.0, 80.0, 80.0]])',
+        "{name}.set_image(picture).recognise(words, boxes=boxes)  # mask logits, and a score for each class",
+    ),
     "dense": ("{name}.encode_cells([picture])  # features of the picture's cells",),
 }
 
@@ -61,23 +65,26 @@ def card(
     data: Mapping[str, int],
     recipe: str,
     rows: Sequence[Row],
+    tasks: Mapping[str, Origin] | None = None,
     trained: bool = True,
 ) -> str:
     """The card's Markdown, with front matter.
 
     name: of the run. version: of vfmerge. base: the parent that lent its trunk. data: number of pictures of each data
     set. recipe: the resolved recipe's YAML. rows: the retention table, or nothing if nothing was measured.
-    trained: whether the recipe has stages.
+    tasks: heads without a parent, which learnt from labels. trained: whether the recipe has stages.
     """
     licence = inherit({parent: origin.licence for parent, origin in parents.items()})
+    heads = {**parents, **(tasks or {})}
     sections = [
-        _front(parents, licence),
+        _front(heads, licence),
         f"# {escape(name)}",
         _summary(base, parents, version, trained=trained),
         "## Licence\n\n" + licence.verdict,
         "## What it kept\n\n" + _kept(rows),
-        "## Use\n\n" + _use(parents),
+        "## Use\n\n" + _use(heads),
         "## Parents\n\n" + _table(parents, base),
+        *(["## Learnt from labels\n\n" + _learnt(tasks)] if tasks else []),
         "## Data\n\n" + _data(data),
         "## Recipe\n\n" + fence(recipe, language="yaml"),
         "## Limits\n\n" + _LIMITS,
@@ -167,6 +174,13 @@ def _table(parents: Mapping[str, Origin], base: str) -> str:
         role = " (base)" if parent == base else ""
         told = (origin.adapter, origin.capability, origin.licence)
         lines.append(f"| {escape(parent)}{role} | " + " | ".join(map(escape, told)) + " |")
+    return "\n".join(lines)
+
+
+def _learnt(tasks: Mapping[str, Origin]) -> str:
+    lines = ["| task | adapter | does |", "| --- | --- | --- |"]
+    for task, origin in tasks.items():
+        lines.append(f"| {escape(task)} | {escape(origin.adapter)} | {escape(origin.capability)} |")
     return "\n".join(lines)
 
 

@@ -6,29 +6,36 @@ The networks are built as shapes on the meta device: no weights are read and no 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from vfmerge import parts
-from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter
+from vfmerge.adapter import Adapter, AuxiliaryAdapter, BaseAdapter
 from vfmerge.benchmarks.benchmark import Benchmark
 from vfmerge.data.source import Source
 from vfmerge.problem import Keys, Problem, nearest, refuse, shown, suggestion
 from vfmerge.recipe import Recipe, Stage
 from vfmerge.table import show
 
+if TYPE_CHECKING:
+    from vfmerge.model import MergedModel
+
 
 def check(recipe: Recipe, *, device: str = "auto") -> None:
-    """Print stages, trainable parameters, data sets, teachers and evaluations of a recipe that `recipe.load` passed.
+    """Print stages, parts, caches, data sets, teachers and evaluations of a recipe that `recipe.load` passed.
 
     Raises InputError for what is wrong: first what needs no torch (files, data, sizes), then parameters and device.
     """
     adapters, sources = parts.build_adapters(recipe), parts.build_sources(recipe)
     require(recipe, adapters, sources)
-    learning = _parameters(recipe, adapters, device=device)
+    merged = _build(recipe, adapters, device=device)
+    learning = _parameters(recipe, merged)
     if recipe.stages:
         show("stages", ("stage", "steps", "data", "samples", "size", "batch", "tasks"), _stage_rows(recipe, sources))
         show("trainable parameters", ("stage", "prefix", "rate", "parameters"), learning)
     else:
         print("no stages: nothing is trained\n")
+    _show_parts(recipe, merged)
+    _show_caches(recipe, adapters, sources)
     if recipe.data:
         show("data", ("name", "kind", "samples", "masks", "classes"), _data_rows(recipe, sources))
     show("teachers", ("parent", "adapter", "licence", "weights"), _teacher_rows(recipe, adapters))
@@ -37,7 +44,7 @@ def check(recipe: Recipe, *, device: str = "auto") -> None:
         show("evaluation", ("name", "benchmark", "data"), rows)
 
 
-def require(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter], sources: Mapping[str, Source]) -> None:
+def require(recipe: Recipe, adapters: Mapping[str, Adapter], sources: Mapping[str, Source]) -> None:
     """Refuse what can be known to fail later without reading a weight or importing torch. Raises InputError."""
     benchmarks = parts.build_benchmarks(recipe)
     refuse(
@@ -45,14 +52,14 @@ def require(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter], sources: M
             *_files(adapters),
             *_sizes(recipe, adapters),
             *_warm_ups(recipe, sources),
-            *_caches(recipe, sources),
+            *_caches(recipe, adapters),
             *_masks(recipe, adapters, sources),
             *_fitting(recipe, benchmarks, sources),
         ]
     )
 
 
-def _files(adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[Problem]:
+def _files(adapters: Mapping[str, Adapter]) -> Iterator[Problem]:
     for name, adapter in adapters.items():
         for source in adapter.sources:
             if not source.is_file():
@@ -61,7 +68,7 @@ def _files(adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[Problem]:
                 )
 
 
-def _sizes(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[Problem]:
+def _sizes(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Iterator[Problem]:
     """Sizes that the trunk cannot divide into cells, or does not take."""
     base = adapters[recipe.base]
     assert isinstance(base, BaseAdapter)
@@ -88,24 +95,36 @@ def _warm_ups(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Problem
             yield Problem(keys=("stages", name, "warmup"), text=text)
 
 
-def _caches(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[Problem]:
-    """Caches of targets that change: prompts are drawn from masks anew at each step."""
+def _caches(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Iterator[Problem]:
+    """Caches of targets that change, for prompts are drawn from masks anew at each step; and tasks that need pictures.
+
+    Data may have masks that no task learns from. Beside cached targets a batch has its labels and masks, beside cached
+    features it has not.
+    """
     for name, stage in recipe.stages.items():
-        for stream in stage.streams:
-            if stage.cache and sources[stream.data].has_masks:
-                text = f"data.{stream.data} has masks, whose prompts change; write false, or give the data masks: false"
+        for task in (task for stream in stage.streams if stage.cache for task in stream.tasks):
+            taught = isinstance(adapters[task], AuxiliaryAdapter)
+            if taught and adapters[task].needs_masks:
+                text = f"{task} is learnt from masks, of which prompts are drawn anew at each step; write false"
+                yield Problem(keys=("stages", name, "cache"), text=text)
+            if not taught and stage.cache is True:
+                text = f"{task} is learnt from labels, which are not kept beside features; write targets or false"
                 yield Problem(keys=("stages", name, "cache"), text=text)
 
 
-def _masks(
-    recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter], sources: Mapping[str, Source]
-) -> Iterator[Problem]:
+def _masks(recipe: Recipe, adapters: Mapping[str, Adapter], sources: Mapping[str, Source]) -> Iterator[Problem]:
     """Tasks that are learnt from masks, on data without, or where images are what is dropped."""
     for name, stage in recipe.stages.items():
         for number, stream in enumerate(stage.streams):
             for task in stream.tasks:
                 if adapters[task].needs_masks and not sources[stream.data].has_masks:
                     text = f"{task} is learnt from masks, and data.{stream.data} has none; choose other data"
+                    yield Problem(keys=("stages", name, "streams", number, "data"), text=text)
+                if adapters[task].needs_labels and not sources[stream.data].classes:
+                    text = f"{task} is learnt from classes, and data.{stream.data} has none; choose other data"
+                    yield Problem(keys=("stages", name, "streams", number, "data"), text=text)
+                if adapters[task].needs_labels and sources[stream.data].unseen:
+                    text = f"data.{stream.data} has classes that no training may see; give it keep: seen"
                     yield Problem(keys=("stages", name, "streams", number, "data"), text=text)
                 if adapters[task].needs_masks and stream.drop:
                     text = f"{task} is learnt mask by mask and cannot be left out image by image; write 0"
@@ -116,8 +135,9 @@ def _fitting(recipe: Recipe, benchmarks: Mapping[str, Benchmark], sources: Mappi
     """Roles of a benchmark that no parent fills, and data that it cannot measure on."""
     for name, each in recipe.evaluate.items():
         for role, task in (benchmarks[name].tasks() or {}).items():
-            if task not in recipe.parents:
-                text = f"no parent is called {shown(task)}; {suggestion(task, recipe.parents)}"
+            if task not in recipe.adapted:
+                noun = "task" if recipe.tasks else "parent"
+                text = f"no {noun} is called {shown(task)}; {suggestion(task, recipe.adapted)}"
                 yield Problem(keys=("evaluate", name, role), text=text)
         lacking = benchmarks[name].lacks(sources[each.data])
         if lacking:
@@ -125,17 +145,21 @@ def _fitting(recipe: Recipe, benchmarks: Mapping[str, Benchmark], sources: Mappi
             yield Problem(keys=("evaluate", name, "data"), text=text)
 
 
-def _parameters(
-    recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter], *, device: str
-) -> list[tuple[str, str, str, int]]:
-    """Stage, prefix, peak rate and how many numbers it trains. Raises InputError for a prefix that trains none."""
+def _build(recipe: Recipe, adapters: Mapping[str, Adapter], *, device: str) -> MergedModel:
+    """The merged model on the meta device. Raises InputError for heads that do not fit, a device that is not there."""
     import torch
 
-    from vfmerge import model, optimizer
+    from vfmerge import model
 
     model.on(device)
     with torch.device("meta"):
-        merged = model.MergedModel(adapters, base=recipe.base)
+        return model.MergedModel(adapters, base=recipe.base)
+
+
+def _parameters(recipe: Recipe, merged: MergedModel) -> list[tuple[str, str, str, int]]:
+    """Stage, prefix, peak rate and how many numbers it trains. Raises InputError for a prefix that trains none."""
+    from vfmerge import optimizer
+
     counts = {name: each.numel() for name, each in merged.named_parameters() if name not in merged.fixed}
     refuse(problem for name, stage in recipe.stages.items() for problem in _idle(name, stage, counts))
     rows = []
@@ -156,6 +180,29 @@ def _idle(name: str, stage: Stage, counts: Mapping[str, int]) -> Iterator[Proble
             remedy = f"did you mean {shown(near[0])}?" if near else "write trunk or heads.NAME"
             text = f"no trainable parameter begins so; {remedy}"
             yield Problem(keys=("stages", name, "train", prefix), text=text, unknown=True)
+
+
+def _show_parts(recipe: Recipe, merged: MergedModel) -> None:
+    from vfmerge import anatomy
+
+    show("parts", ("part", "parameters", "trained in"), anatomy.rows(recipe, merged))
+
+
+def _show_caches(recipe: Recipe, adapters: Mapping[str, Adapter], sources: Mapping[str, Source]) -> None:
+    """Nothing where no stage has one."""
+    from vfmerge import forecast
+    from vfmerge.forecast import readable
+
+    shares = list(forecast.foresee(recipe, adapters, sources))
+    if shares:
+        columns = ("stage", "data", "what", "samples", "size", "a sample", "in all")
+        rows = [
+            (each.stage, each.data, each.what, each.samples, each.size, readable(each.each), readable(each.total))
+            for each in shares
+        ]
+        least = readable(sum(each.total or 0 for each in shares))
+        more = "more than " if any(each.total is None for each in shares) else ""
+        show(f"caches, {more}{least} together", columns, rows)
 
 
 def _stage_rows(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[tuple[object, ...]]:
@@ -180,8 +227,10 @@ def _data_rows(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[tuple[
         yield name, recipe.data[name].kind, len(source), "yes" if source.has_masks else "", len(source.classes)
 
 
-def _teacher_rows(recipe: Recipe, adapters: Mapping[str, AuxiliaryAdapter]) -> Iterator[tuple[object, ...]]:
+def _teacher_rows(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Iterator[tuple[object, ...]]:
     for name, adapter in adapters.items():
+        if name not in recipe.parents:
+            continue
         weights = ", ".join(source.name for source in adapter.sources) or "none given"
         role = f"{name} (base)" if name == recipe.base else name
         yield role, recipe.parents[name].adapter, adapter.licence, weights

@@ -64,7 +64,7 @@ def recover(folder: Path) -> None:
     old = _beside("old", folder)
     if old.exists() and not folder.exists():  # killed between the two renames
         os.rename(old, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     for left in (_beside("tmp", folder), old):
         if left.exists():
             shutil.rmtree(left)
@@ -106,7 +106,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary / path.name)
         _settle(temporary)
         os.replace(temporary / path.name, path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise _unwritten(path, error) from error
     finally:
@@ -116,6 +116,15 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write one UTF-8 file: whoever reads it sees all of the old text or all of the new."""
     write_file(path, lambda temporary: temporary.write_bytes(text.encode()))
+
+
+def sync(path: Path) -> None:
+    """Bring what was written to a file, or which files a folder has, to the disk. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def digest(path: Path) -> str:
@@ -135,9 +144,9 @@ def _fill(temporary: Path, write: Callable[[Path], object]) -> None:
     entries = {name: (path.stat().st_size, digest(path)) for name, path in _files(temporary).items()}
     manifest.write_bytes(_render(entries, schema=SCHEMA))
     fault("manifest")
-    _sync(manifest)
+    sync(manifest)
     for where, _, _ in os.walk(temporary, topdown=False):
-        _sync(Path(where))
+        sync(Path(where))
     fault("synced")
 
 
@@ -148,7 +157,7 @@ def _swap(temporary: Path, folder: Path) -> None:
     fault("aside")
     os.rename(temporary, folder)
     fault("renamed")
-    _sync(folder.parent)
+    sync(folder.parent)
     if old.exists():
         shutil.rmtree(old)
     fault("pruned")
@@ -159,15 +168,7 @@ def _settle(temporary: Path) -> None:
     mode = temporary.stat().st_mode & 0o666  # the folder was made under the umask; asking for it is not thread-safe
     for path in _files(temporary).values():
         path.chmod(mode)
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)
 
 
 def _beside(kind: str, folder: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import pydantic
 
 from vfmerge import commit, options, plugins
-from vfmerge.adapter import AuxiliaryAdapter
+from vfmerge.adapter import Adapter
 from vfmerge.errors import CheckpointError, InputError, one_line
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -20,7 +20,7 @@ SCHEMA = 1
 
 
 class Part(pydantic.BaseModel):
-    """One parent's part of a merged model."""
+    """One task's part of a merged model."""
 
     model_config = pydantic.ConfigDict(frozen=True, strict=True)
 
@@ -42,6 +42,8 @@ class Config(pydantic.BaseModel):
     base: str
     """the part whose trunk it is"""
     parents: dict[str, Part]
+    tasks: dict[str, Part] = {}
+    """heads without a parent, built upon those of parents"""
 
     def dump(self) -> str:
         """As it is written to the file."""
@@ -68,7 +70,17 @@ def read(folder: Path) -> Config:
     return config
 
 
-def build(part: Part, *, where: str) -> AuxiliaryAdapter:
+def build_all(config: Config, *, where: str) -> dict[str, Adapter]:
+    """The adapters of all parts, parents first. where: what stands before messages, as the folder. Raises as `build`"""
+    sections = {"parents": config.parents, "tasks": config.tasks}
+    return {
+        name: build(part, where=f"{where}: {section}.{name}")
+        for section, parts in sections.items()
+        for name, part in parts.items()
+    }
+
+
+def build(part: Part, *, where: str) -> Adapter:
     """The adapter that made a part. where: what stands before messages, as the folder and the part's name in it.
 
     Raises InputError if it is not installed, or is one that does not take these options.
@@ -83,7 +95,7 @@ def build(part: Part, *, where: str) -> AuxiliaryAdapter:
         adapter = plugins.make(cls, checked)
     except InputError as error:
         raise InputError("\n".join(one_line(f"{where}.{line}") for line in str(error).splitlines())) from None
-    assert isinstance(adapter, AuxiliaryAdapter)
+    assert isinstance(adapter, Adapter)
     return adapter
 
 

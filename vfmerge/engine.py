@@ -1,7 +1,7 @@
 """The engine: stages in order, the step, and what is kept on disk. Read it from top to bottom.
 
 It knows adapters, heads and teachers by their interfaces alone. The base is nothing special: its teacher is its own
-frozen original.
+frozen original. A task that learns from labels is one whose target is none.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vfmerge import (
     dropping,
     evaluation,
     folder,
+    forecast,
     measurement,
     model,
     optimizer,
@@ -30,7 +31,7 @@ from vfmerge import (
     random,
     signals,
 )
-from vfmerge.adapter import Batch, Features
+from vfmerge.adapter import AuxiliaryAdapter, Batch, Features
 from vfmerge.balance import Balance
 from vfmerge.errors import CheckpointError, RunError, Stopped
 from vfmerge.flow import Flow, Inputs, open_flow
@@ -60,7 +61,7 @@ def merge(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: 
         if not (out / evaluation.MERGED).exists():
             session = begin(recipe, out, device=place, adapters=adapters, sources=sources, request=request)
             with contextlib.closing(session):
-                measurement.require_roles(recipe, measurement.capabilities(adapters, session.teachers))
+                measurement.require_roles(recipe, session.model.capabilities())
                 train(session)
                 evaluation.finish(session, name=name)
 
@@ -72,6 +73,7 @@ def train(session: Session) -> None:
         optimizer.trainable(session.model, stage)
     saved = checkpoint.newest(session.out)
     resumed = restore(session, saved)
+    forecast.require_room(session, after=resumed)
     for stage_name, stage in plans.items():
         session.balance = None
         steps = stage.total_steps(len(session.sources[stage.streams[0].data]))
@@ -117,7 +119,7 @@ def train_stage(
             rates = optimizer.set_rates(adamw, stage, step=step, steps=steps)
             adamw.zero_grad(set_to_none=True)
             terms = learn_all(session, flows, inputs, stage=name)
-            norm = apply(session, adamw, terms)
+            norm = apply(session, adamw, terms, largest=stage.clip or session.recipe.clip or math.inf)
             record(session, stage=name, step=session.done + step + 1, terms=terms, rates=rates, norm=norm)
             bar.advance(note=f"loss {sum(terms.values()):.4f}")
             last = step + 1 == steps
@@ -137,8 +139,9 @@ def calibrate(session: Session, name: str, flows: list[Flow]) -> None:
     taught = {task for stage in earlier for stream in stage.streams for task in stream.tasks}
     for flow in flows:
         for task in flow.plan.tasks:
-            if task not in taught:
-                session.adapters[task].calibrate(session.model.heads[task], flow.targets(task))
+            adapter = session.adapters[task]
+            if task not in taught and isinstance(adapter, AuxiliaryAdapter):
+                adapter.calibrate(session.model.heads[task], flow.targets(task))
                 taught.add(task)
 
 
@@ -187,10 +190,13 @@ def mean(values: Tensor) -> Tensor:
     return values.float().sum() / max(values.numel(), 1)
 
 
-def apply(session: Session, adamw: torch.optim.AdamW, terms: dict[str, float]) -> float:
-    """The one optimiser step on the gradients of all streams, unless something is not finite. The gradient's norm."""
+def apply(session: Session, adamw: torch.optim.AdamW, terms: dict[str, float], *, largest: float) -> float:
+    """The one optimiser step on the gradients of all streams, unless something is not finite. The gradient's norm.
+
+    largest: norm that a greater gradient is scaled down to.
+    """
     parameters = [parameter for group in adamw.param_groups for parameter in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, session.recipe.clip or math.inf).item()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, largest).item()
     if math.isfinite(norm) and all(math.isfinite(value) for value in terms.values()):
         adamw.step()
         session.skipped_in_a_row = 0

@@ -107,7 +107,7 @@ def save_merged(session: Session, rows: list[Row], *, name: str) -> None:
     plan, text = session.recipe, recipe.published(session.recipe)
     origins = {
         task: card.Origin(
-            adapter=plan.parents[task].adapter,
+            adapter=plan.adapted[task].adapter,
             capability=session.model.capability(task).name,
             licence=adapter.licence,
         )
@@ -117,13 +117,14 @@ def save_merged(session: Session, rows: list[Row], *, name: str) -> None:
         name=name,
         version=importlib.metadata.version("vfmerge"),
         base=plan.base,
-        parents=origins,
+        parents={parent: origins[parent] for parent in plan.parents},
+        tasks={task: origins[task] for task in plan.tasks},
         data={source: len(session.sources[source]) for source in session.sources},
         recipe=text,
         rows=rows,
         trained=bool(plan.stages),
     )
-    names = {task: plan.parents[task].adapter for task in session.adapters}
+    names = {task: plan.adapted[task].adapter for task in session.adapters}
     session.model.save(session.out / MERGED, names=names, texts={"README.md": readme, folder.RECIPE: text})
 
 

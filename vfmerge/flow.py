@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from vfmerge import cache, progress
 from vfmerge.adapter import Batch, Features
 from vfmerge.errors import Stopped
-from vfmerge.recipe import Stage, Stream
+from vfmerge.recipe import Kept, Stage, Stream
 from vfmerge.session import Session, count_bad
 from vfmerge.stream import Bad, Steps, batches
 
@@ -22,81 +23,104 @@ Inputs = Iterator[tuple[Features | None, dict[str, Any], Batch]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flow:
-    """A stream's steps in a stage. number: its place among the stage's streams. caches: by size, or none."""
+    """A stream's steps in a stage. number: its place among the stage's streams.
+
+    kept: what of them is read from caches instead of computed. caches: by size, none where nothing is.
+    """
 
     session: Session
     plan: Stream
     number: int
     items: Steps
-    caches: dict[int, cache.Cache] | None
+    kept: Kept
+    caches: dict[int, cache.Cache]
 
     def steps(self, start: int, stop: int) -> Inputs:
         """What steps start..stop-1 learn from."""
-        return self._from_teachers(start, stop) if self.caches is None else self._from_caches(self.caches, start, stop)
+        return self._from_caches(start, stop) if self.kept is True else self._from_pictures(start, stop)
 
     def targets(self, task: str) -> Iterator[Any]:
         """What a teacher says of the stream's first batches, without end."""
         for step in itertools.count():
-            if self.caches is not None:
-                yield next(self._from_caches(self.caches, step, step + 1))[1][task]
+            if self.caches:
+                yield self._stored(step)[task]
                 continue
             batch = self.items[step][0].to(str(self.session.device))
             with torch.no_grad(), self.session.autocast():
-                target = self.session.teachers[task](batch)
+                target = self.session.target(task, batch)
             yield target
 
-    def _from_caches(
-        self, caches: dict[int, cache.Cache], start: int, stop: int
-    ) -> Iterator[tuple[Features, dict[str, Any], Batch]]:
+    def _from_caches(self, start: int, stop: int) -> Iterator[tuple[Features, dict[str, Any], Batch]]:
         for step in range(start, stop):
             planned = self.items.plan(step)
-            yield caches[planned.size].read(planned.indices, self.items.keys(step))
+            stored = self.caches[planned.size]
+            blank = stored.blank(planned.indices, self.items.keys(step))
+            yield stored.features(planned.indices), self._stored(step), blank
 
-    def _from_teachers(self, start: int, stop: int) -> Iterator[tuple[None, dict[str, Any], Batch]]:
+    def _from_pictures(self, start: int, stop: int) -> Iterator[tuple[None, dict[str, Any], Batch]]:
         session = self.session
         loaded = batches(self.items, start=start, stop=stop, workers=session.recipe.workers)
         for step, (batch, bad) in zip(range(start, stop), loaded, strict=True):
             count_bad(session, bad, data=self.plan.data, seen=len(batch.names), step=session.done + step + 1)
             moved = batch.to(str(session.device))
-            with torch.no_grad(), session.autocast():
-                targets = {task: session.teachers[task](moved) for task in self.plan.tasks}
-            yield None, targets, moved
+            yield None, self._stored(step) if self.caches else self._asked(moved), moved
+
+    def _stored(self, step: int) -> dict[str, Any]:
+        """The step's targets by task, from a cache; none of a task that has no teacher."""
+        planned = self.items.plan(step)
+        return dict.fromkeys(self.plan.tasks) | self.caches[planned.size].targets(planned.indices)
+
+    def _asked(self, batch: Batch) -> dict[str, Any]:
+        """The same, from the teachers."""
+        with torch.no_grad(), self.session.autocast():
+            return {task: self.session.target(task, batch) for task in self.plan.tasks}
 
 
 def open_flow(session: Session, stage_name: str, stage: Stage, *, number: int, start: int) -> Flow:
     """Stream `number` of a stage that begins at step `start`, its caches filled if the stage wants them."""
     plan = stage.streams[number]
     items = Steps(session.sources[plan.data], plan, seed=session.recipe.seed, place=f"{stage_name}/{number}")
-    if not stage.cache:
-        return Flow(session=session, plan=plan, number=number, items=items, caches=None)
-    caches = {}
-    for size in plan.sizes:
-        caches[size] = _open_cache(session, stage_name, items, number=number, size=size)
-        if start == 0:  # a later start has them in its counts and lines
-            bad = [Bad(**each) for each in caches[size].notes]
+    caches: dict[int, cache.Cache] = {}
+    if stage.cache is True or (stage.cache and session.teachers.keys() & plan.tasks.keys()):
+        for size in plan.sizes:
+            caches[size] = _open_cache(session, stage_name, items, kept=stage.cache, number=number, size=size)
+    if start == 0 and stage.cache is True:  # a later start has them in its counts and lines; pictures are read but once
+        for each in caches.values():
+            bad = [Bad(**note) for note in each.notes]
             count_bad(session, bad, data=plan.data, seen=len(items.source), step=session.done + 1)
-    return Flow(session=session, plan=plan, number=number, items=items, caches=caches)
+    return Flow(session=session, plan=plan, number=number, items=items, kept=stage.cache, caches=caches)
 
 
-def _open_cache(session: Session, stage_name: str, items: Steps, *, number: int, size: int) -> cache.Cache:
-    """Features and targets of every sample at one size, computed now unless an earlier start of the run did."""
-    where = session.out / "cache" / f"{stage_name}-{number}-{size}"
+def _open_cache(session: Session, stage_name: str, items: Steps, *, kept: Kept, number: int, size: int) -> cache.Cache:
+    """What is kept of every sample at one size, computed now unless an earlier start of the run did."""
+    folder = cache.place(session.out, stage=stage_name, number=number, size=size)
+    trunk = session.model.trunk if kept is True else None
     wanted = {
         "data": items.source.digest(),
         "fit": items.stream.fit,
-        "trunk": cache.fingerprint(session.model.trunk),
+        "trunk": None if trunk is None else cache.fingerprint(trunk),
         "precision": session.recipe.precision,
     }
+    if not cache.holds(folder, wanted):
+        teachers = {task: session.teachers[task] for task in items.stream.tasks if task in session.teachers}
+        length = len(items.source)
+        filler = cache.Filler(folder, length=length, trunk=trunk, teachers=teachers, of=wanted)
+        _fill(session, filler, items, size=size, title=f"{stage_name}: caching at {size} px")
+    return cache.Cache(folder, size=size, device=session.device)
+
+
+def _fill(session: Session, filler: cache.Filler, items: Steps, *, size: int, title: str) -> None:
+    """Compute what is missing; as often as checkpoints are written, what there is is safe from whatever happens."""
+    clock = time.monotonic()
     length = len(items.source)
-    if not cache.holds(where, wanted):
-        teachers = {task: session.teachers[task] for task in items.stream.tasks}
-        title = f"{stage_name}: caching at {size} px"
-        with progress.Bar(title, total=length, every=1024) as bar, session.autocast():
-            filler = cache.Filler(where, length=length, trunk=session.model.trunk, teachers=teachers)
-            for batch, bad in items.in_order(size=size):
-                if session.request.name:
-                    raise Stopped(f"{session.request.name}: stopped while filling a cache; run again to go on")
-                filler.add(batch.to(str(session.device)), notes=[dataclasses.asdict(each) for each in bad])
-                bar.advance(len(batch.names))
-            filler.finish(wanted)
-    return cache.Cache(where, size=size, device=session.device)
+    with progress.Bar(title, total=length, done=filler.done, every=1024) as bar, session.autocast():
+        for batch, bad in items.in_order(size=size, start=filler.done):
+            if session.request.name:
+                filler.keep()
+                raise Stopped(f"{session.request.name}: stopped while filling a cache; run again to go on")
+            filler.add(batch.to(str(session.device)), notes=[dataclasses.asdict(each) for each in bad])
+            bar.advance(len(batch.names))
+            if time.monotonic() - clock > 60 * session.recipe.save_minutes:
+                filler.keep()
+                clock = time.monotonic()
+    filler.finish()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vfmerge import checkpoint, commit, plugins, recipe, weights
-from vfmerge.adapter import AuxiliaryAdapter
+from vfmerge.adapter import Adapter
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError, one_line
 from vfmerge.recipe import Recipe
@@ -50,9 +50,7 @@ def _set_aside(out: Path) -> None:
     print(f"the run before is now {aside}", file=sys.stderr)
 
 
-def open_run(
-    out: Path, plan: Recipe, *, adapters: Mapping[str, AuxiliaryAdapter], sources: Mapping[str, Source]
-) -> None:
+def open_run(out: Path, plan: Recipe, *, adapters: Mapping[str, Adapter], sources: Mapping[str, Source]) -> None:
     """Start a run folder, or make sure that an existing one is of the same recipe, weights and data.
 
     Raises InputError naming the keys that differ.
@@ -90,9 +88,7 @@ def _is_run(out: Path) -> bool:
     return True
 
 
-def manifest(
-    plan: Recipe, *, adapters: Mapping[str, AuxiliaryAdapter], sources: Mapping[str, Source]
-) -> dict[str, Any]:
+def manifest(plan: Recipe, *, adapters: Mapping[str, Adapter], sources: Mapping[str, Source]) -> dict[str, Any]:
     """What fixes a run's result, and what one wants to know of it later. No absolute path of this machine."""
     return {
         "schema": 1,
@@ -110,7 +106,7 @@ def manifest(
     }
 
 
-def _local_files(adapters: Mapping[str, AuxiliaryAdapter]) -> dict[str, dict[str, str]]:
+def _local_files(adapters: Mapping[str, Adapter]) -> dict[str, dict[str, str]]:
     """The files of parents whose adapters were added by --plugin: name and sha256, by parent."""
     files = {name: plugins.file_of(type(adapter)) for name, adapter in adapters.items()}
     return {name: {file.name: weights.digest(file)} for name, file in files.items() if file is not None}

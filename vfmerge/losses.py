@@ -76,3 +76,24 @@ def mask_iou(answer: Tensor, target: Tensor) -> Tensor:
     both = torch.logical_and(answer, target).flatten(-2).sum(-1)
     either = torch.logical_or(answer, target).flatten(-2).sum(-1)
     return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both, dtype=torch.float32))
+
+
+def mask_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy between mask logits [B, ...] and masks [B, ...] in 0..1, averaged over pixels or points.
+
+    [B], 0 or more. With `naive_dice`, what Open-Vocabulary SAM (arXiv 2401.02955) learns masks by.
+    """
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(1).mean(1)
+
+
+def naive_dice(logits: Tensor, target: Tensor, *, eps: float = 1.0) -> Tensor:
+    """Dice loss between mask logits [B, ...] and hard masks [B, ...] of 0 and 1, over pixels or points: [B], in 0..1.
+
+    Sums stand where V-Net (arXiv 1606.04797) has squares, as in DETR (arXiv 2005.12872, appendix A.2). For labels:
+    it is not least where a soft target is met, as distillation needs, which is what `soft_dice` is for.
+
+    eps: smoothing, in pixels or points; an empty answer to an empty mask costs nothing.
+    """
+    probability, target = logits.sigmoid().flatten(1), target.flatten(1)
+    overlap = (probability * target).sum(1)
+    return 1 - (2 * overlap + eps) / (probability.sum(1) + target.sum(1) + eps)

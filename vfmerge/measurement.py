@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from vfmerge import parts, progress, retention, signals, store, weights
-from vfmerge.adapter import AuxiliaryAdapter
+from vfmerge.adapter import Adapter, AuxiliaryAdapter
 from vfmerge.capability import Capability
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError, Stopped
@@ -21,10 +21,12 @@ from vfmerge.store import Store
 from vfmerge.subject import Subject
 
 
-def open_parents(adapters: Mapping[str, AuxiliaryAdapter], *, device: torch.device) -> dict[str, Network]:
+def open_parents(adapters: Mapping[str, Adapter], *, device: torch.device) -> dict[str, Network]:
     """The parents whose files are here; of the others one is told."""
     opened = {}
     for name, adapter in adapters.items():
+        if not isinstance(adapter, AuxiliaryAdapter):
+            continue
         try:
             opened[name] = adapter.teacher().requires_grad_(False).eval().to(device)
         except InputError as error:
@@ -32,7 +34,7 @@ def open_parents(adapters: Mapping[str, AuxiliaryAdapter], *, device: torch.devi
     return opened
 
 
-def parents_of(adapters: Mapping[str, AuxiliaryAdapter], networks: Mapping[str, Network]) -> Subject:
+def parents_of(adapters: Mapping[str, Adapter], networks: Mapping[str, Network]) -> Subject:
     """The parents, to be measured."""
     keys = {name: weights.fingerprint(network, _shape(adapters[name])) for name, network in networks.items()}
     return Subject(name="parents", capabilities=capabilities(adapters, networks), keys=keys)
@@ -45,12 +47,12 @@ def merged_of(merged: MergedModel, *, name: str = "merged", control: str | None 
     return Subject(name=name, capabilities=merged.capabilities(), keys=keys, control=control)
 
 
-def _shape(adapter: AuxiliaryAdapter) -> str:
+def _shape(adapter: Adapter) -> str:
     """All that an adapter's answers depend on but for weights."""
     return json.dumps([f"{type(adapter).__module__}.{type(adapter).__qualname__}", adapter.portable()], sort_keys=True)
 
 
-def capabilities(adapters: Mapping[str, AuxiliaryAdapter], networks: Mapping[str, Network]) -> dict[str, Capability]:
+def capabilities(adapters: Mapping[str, Adapter], networks: Mapping[str, Network]) -> dict[str, Capability]:
     """What a person does with each parent."""
     return {name: adapters[name].capability(network) for name, network in networks.items()}
 

@@ -1,5 +1,7 @@
 """Networks: one trunk with one head is a parent; one trunk with many heads is the merged model.
 
+A head without a parent is built upon others: it is given what the model can do with them, and none of their modules.
+
 A merged model is saved as one folder: `model.safetensors`, `config.json` (which adapters with which shapes), the recipe
 and a model card. It is rebuilt from the shapes alone, without its parents' files and without network.
 
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vfmerge import commit, config, weights
-from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter, Batch, Features
+from vfmerge.adapter import Adapter, AuxiliaryAdapter, BaseAdapter, Batch, Features, LabelledAdapter
 from vfmerge.capability import Capability
 from vfmerge.errors import InputError
 from vfmerge.pixels import resize
@@ -91,23 +93,37 @@ class SharedTrunk(nn.Module):
 
 
 class MergedModel(nn.Module):
-    """One trunk, one head per parent. `model.clip` is what the parent `clip` can do: its capability on this trunk."""
+    """One trunk, one head per task. `model.clip` is what the parent `clip` can do: its capability on this trunk."""
 
-    def __init__(self, adapters: Mapping[str, AuxiliaryAdapter], *, base: str) -> None:
+    def __init__(self, adapters: Mapping[str, Adapter], *, base: str) -> None:
+        """adapters: of parents, and of tasks without one, in any order. Raises InputError for heads that do not fit."""
         super().__init__()
         lender = adapters[base]
         assert isinstance(lender, BaseAdapter)
         self.adapters = dict(adapters)
         self.base = base
         self.trunk = lender.trunk()
-        others = {name: each.head(lender.features) for name, each in adapters.items() if name != base}
-        self.heads = nn.ModuleDict({name: lender.own_head() if name == base else others[name] for name in adapters})
+        parents = {name: each for name, each in adapters.items() if isinstance(each, AuxiliaryAdapter)}
+        others = {name: each.head(lender.features) for name, each in parents.items() if name != base}
+        self.heads = nn.ModuleDict({name: lender.own_head() if name == base else others[name] for name in parents})
+        for name, each in adapters.items():
+            if isinstance(each, LabelledAdapter):
+                upon = {role: self._part(parent, role, task=name) for role, parent in each.upon().items()}
+                self.heads[name] = each.head(lender.features, upon)
         self.fixed = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
         """Parameters that no stage may train: text towers, prompt encoders."""
 
     def network(self, task: str) -> Network:
         """The trunk with one head; it shares this model's parameters."""
         return Network(self.trunk, self.heads[task])
+
+    def _part(self, parent: str, role: str, *, task: str) -> Capability:
+        """What a parent's head can do for a task that is built upon it, if it is what the task asks for."""
+        found = self.adapters[parent].capability(self.network(parent))
+        if found.name != role:
+            can = f"parent {parent} offers {found.name}, not {role}; name another parent"
+            raise InputError(f"tasks.{task}.options.{role}: {can}")
+        return found
 
     def capability(self, task: str) -> Capability:
         """What a person does with one of the heads."""
@@ -127,21 +143,29 @@ class MergedModel(nn.Module):
         return super().__getattr__(name)
 
     def start(self, teachers: Mapping[str, Network]) -> None:
-        """First weights: the base's own trunk; each head as its adapter starts it."""
+        """First weights: the base's own trunk; each head as its adapter starts it, those upon others after them."""
         self.trunk.load_state_dict(teachers[self.base].trunk.state_dict())
         for name, adapter in self.adapters.items():
-            adapter.start(self.heads[name], self.trunk, teachers[name])
+            if isinstance(adapter, AuxiliaryAdapter):
+                adapter.start(self.heads[name], self.trunk, teachers[name])
+        for name, adapter in self.adapters.items():
+            if isinstance(adapter, LabelledAdapter):
+                adapter.start(self.heads[name])
 
     def save(self, folder: Path, *, names: Mapping[str, str], texts: Mapping[str, str]) -> None:
         """Write the model as a folder, whole or not at all.
 
-        names: the installed adapter's name of each parent. texts: further files by name (model card, recipe).
+        names: the installed adapter's name of each task. texts: further files by name (model card, recipe).
         """
-        parents = {
+        described = {
             name: config.Part(adapter=names[name], options=adapter.portable(), licence=adapter.licence)
             for name, adapter in self.adapters.items()
         }
-        made = config.Config(base=self.base, parents=parents)
+        made = config.Config(
+            base=self.base,
+            parents={name: part for name, part in described.items() if self._is_parent(name)},
+            tasks={name: part for name, part in described.items() if not self._is_parent(name)},
+        )
 
         def write(temporary: Path) -> None:
             weights.save(temporary / config.WEIGHTS, self.state_dict())
@@ -150,6 +174,9 @@ class MergedModel(nn.Module):
                 (temporary / name).write_text(text)
 
         commit.commit(folder, write)
+
+    def _is_parent(self, name: str) -> bool:
+        return isinstance(self.adapters[name], AuxiliaryAdapter)
 
 
 def load(path: str | Path, *, device: str = "cpu") -> MergedModel:
@@ -161,7 +188,7 @@ def load(path: str | Path, *, device: str = "cpu") -> MergedModel:
     folder = Path(path).expanduser()
     tensors = read(folder)
     made = config.read(folder)
-    adapters = {name: config.build(part, where=f"{folder}: parents.{name}") for name, part in made.parents.items()}
+    adapters = config.build_all(made, where=str(folder))
     model = MergedModel(adapters, base=made.base)
     weights.fit(model, tensors, source=str(folder / config.WEIGHTS))
     return model.to(device).eval().requires_grad_(False)

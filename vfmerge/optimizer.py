@@ -70,11 +70,13 @@ def set_rates(optimizer: torch.optim.AdamW, stage: Stage, *, step: int, steps: i
 
 
 def _factor(stage: Stage, *, step: int, steps: int) -> float:
-    """Share of the peak rate: linear warm-up, then a cosine to `end`, or constant."""
+    """Share of the peak rate: linear warm-up, then a cosine to `end`, or constant, or a tenth after each drop."""
     if step < stage.warmup:
         return (step + 1) / stage.warmup
     if stage.schedule == "constant":
         return 1.0
+    if stage.schedule == "steps":
+        return 0.1 ** sum(step >= round(drop * steps) for drop in stage.drops)
     done = (step - stage.warmup) / max(steps - stage.warmup, 1)
     return stage.end + (1 - stage.end) * 0.5 * (1 + math.cos(math.pi * done))
 

@@ -6,26 +6,54 @@ recipe, all at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vfmerge import options, plugins
-from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter
+from vfmerge.adapter import Adapter, AuxiliaryAdapter, BaseAdapter, LabelledAdapter
 from vfmerge.benchmarks.benchmark import Benchmark
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError
-from vfmerge.problem import Keys, Problem, refuse
+from vfmerge.problem import Keys, Problem, refuse, unknown_name
 from vfmerge.recipe import Recipe
 
 
-def build_adapters(recipe: Recipe) -> dict[str, AuxiliaryAdapter]:
-    """Every parent's adapter. Raises InputError naming `parents.NAME`, also if the base cannot lend its trunk."""
-    wanted = {name: (parent.adapter, parent.options) for name, parent in recipe.parents.items()}
-    adapters = _build("adapters", wanted, section="parents")
+def build_adapters(recipe: Recipe) -> dict[str, Adapter]:
+    """The adapter of every parent, then of every task without one.
+
+    Raises InputError naming `parents.NAME` or `tasks.NAME`, also if the base cannot lend its trunk, or if an adapter
+    stands in the wrong one of the two sections.
+    """
+    parents = {name: (parent.adapter, parent.options) for name, parent in recipe.parents.items()}
+    tasks = {name: (task.adapter, task.options) for name, task in recipe.tasks.items()}
+    adapters: dict[str, Adapter] = _build("adapters", parents, section="parents")
+    adapters |= _build("adapters", tasks, section="tasks")
+    refuse([*_misplaced(recipe, adapters), *_unfounded(recipe, adapters)])
     if not isinstance(adapters[recipe.base], BaseAdapter):
         text = f"adapter {recipe.parents[recipe.base].adapter} cannot lend its trunk; choose another parent"
         refuse([Problem(keys=("base",), text=text)])
     return adapters
+
+
+def _misplaced(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Iterator[Problem]:
+    """Parents that learn from labels, and tasks that have a teacher."""
+    for name, parent in recipe.parents.items():
+        if not isinstance(adapters[name], AuxiliaryAdapter):
+            text = f"{parent.adapter} learns from labels and is no parent; write it under `tasks`"
+            yield Problem(keys=("parents", name), text=text)
+    for name, task in recipe.tasks.items():
+        if not isinstance(adapters[name], LabelledAdapter):
+            text = f"{task.adapter} is a parent, which teaches; write it under `parents`"
+            yield Problem(keys=("tasks", name), text=text)
+
+
+def _unfounded(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Iterator[Problem]:
+    """Tasks that are built upon a parent that is not there."""
+    for name, adapter in adapters.items():
+        if isinstance(adapter, LabelledAdapter):
+            for role, parent in adapter.upon().items():
+                if parent not in recipe.parents:
+                    yield unknown_name(("tasks", name, "options", role), "parent", parent, recipe.parents)
 
 
 def build_sources(recipe: Recipe) -> dict[str, Source]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vfmerge import commit
 from vfmerge.benchmarks.benchmark import image_text_of, promptable_of, samples
-from vfmerge.benchmarks.promptable import tight_boxes
+from vfmerge.benchmarks.prompts import tight_boxes
 from vfmerge.benchmarks.segmentation import ZeroShotSegmentation, annotated, label_map
 from vfmerge.benchmarks.two_heads import components
 from vfmerge.capability import Capability, ImageText, Promptable

@@ -25,7 +25,7 @@ Kind = Literal["adapters", "data", "benchmarks"]
 KINDS: tuple[Kind, ...] = ("adapters", "data", "benchmarks")
 
 _BASES: dict[Kind, tuple[str, str]] = {
-    "adapters": ("vfmerge.adapter", "AuxiliaryAdapter"),
+    "adapters": ("vfmerge.adapter", "Adapter"),
     "data": ("vfmerge.data.source", "Source"),
     "benchmarks": ("vfmerge.benchmarks.benchmark", "Benchmark"),
 }

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from omegaconf import MISSING, OmegaConf
 from pydantic import Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from vfmerge import document, rules
 from vfmerge.errors import InputError, one_line
@@ -46,12 +47,34 @@ class Parent(Model):
     """what that adapter's signature takes"""
 
 
+class Task(Model):
+    adapter: str
+    """name of an installed adapter that learns from labels (`vfmerge ls adapters`)"""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """what that adapter's signature takes, among it the parents that it is built upon"""
+
+
 class Data(Plugged):
     kind: str
     """name of an installed data source (`vfmerge ls data`); its options stand beside it"""
 
 
 Size = Annotated[int, Field(ge=8, le=8192)]
+Scale = Annotated[float, Field(ge=0.05, le=20)]
+
+
+def _ascending(scale: tuple[float, float]) -> tuple[float, float]:
+    """The smaller number first."""
+    if scale[0] > scale[1]:
+        remedy = {"problem": f"from {scale[0]:g} to {scale[1]:g}", "remedy": "write the smaller number first"}
+        raise PydanticCustomError("refused", "{problem}", remedy)
+    return scale
+
+
+Kept = Annotated[
+    Annotated[bool, Tag("all")] | Annotated[Literal["targets"], Tag("some")],
+    Discriminator(lambda kept: "some" if isinstance(kept, str) else "all"),
+]
 
 
 class Stream(Model):
@@ -65,9 +88,14 @@ class Stream(Model):
     batch: int = Field(ge=1)
     """images a step, over all processes"""
     tasks: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-    """which parents teach on these images, and the weight of each one's loss"""
+    """which parents teach on these images, or which tasks learn from their labels, and the weight of each one's loss"""
     fit: Literal["crop", "pad"] = "crop"
     """how it becomes square: resized and cropped about its middle (CLIP's), or padded below and right (SAM's)"""
+    flip: float = Field(default=0.0, ge=0, le=1)
+    """chance that a picture is mirrored, left to right"""
+    scale: Annotated[tuple[Scale, Scale], pydantic.AfterValidator(_ascending)] = (1.0, 1.0)
+    """from and to so many times as large as `fit` would make it, drawn for each picture; what then stands out of the
+    square is cut off at a drawn place, and what is left of it is padded"""
     masks: int = Field(default=32, ge=1)
     """at most so many masks an image, drawn per step, where the data has masks"""
     fraction: float = Field(default=1.0, gt=0, le=1)
@@ -75,6 +103,11 @@ class Stream(Model):
     a larger one. `epochs` are passes over this share, so fewer steps; `steps` stay what they are"""
     drop: float = Field(default=0.0, ge=0, lt=1)
     """chance that a task is left out for an image, the one with its largest loss never (UNIC's teacher dropping)"""
+
+    @property
+    def augments(self) -> bool:
+        """Whether a picture looks another way each time."""
+        return self.flip > 0 or self.scale != (1.0, 1.0)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -96,12 +129,17 @@ class Stage(Model):
     streams: tuple[Stream, ...] = Field(min_length=1)
     warmup: int = Field(default=0, ge=0)
     """optimiser steps of linear warm-up"""
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "steps"] = "cosine"
     """how the rate falls after the warm-up"""
+    drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """shares of the stage at which the rate of schedule `steps` becomes a tenth"""
     end: float = Field(default=0.0, ge=0, le=1)
     """fraction of the peak rate that a cosine ends at"""
-    cache: bool = False
-    """keep frozen trunk features and targets of every sample on disk, once per size (needs a frozen trunk)"""
+    cache: Kept = False
+    """what is kept of every sample on disk, once per size: nothing, `targets`, or with true the features of the trunk
+    too, which must be frozen then"""
+    clip: float | None = Field(default=None, gt=0)
+    """largest norm of the gradient in this stage; none is the recipe's own `clip`"""
     balance: bool = False
     """divide each task's loss by its running mean, so that weights say how much tasks matter, whatever their units"""
 
@@ -134,6 +172,8 @@ class Recipe(Model):
     base: str
     """the parent that lends its trunk"""
     parents: dict[str, Parent] = Field(min_length=1)
+    tasks: dict[str, Task] = Field(default_factory=dict)
+    """what is learnt from the data's labels, without a parent of its own"""
     data: dict[str, Data] = Field(default_factory=dict)
     stages: dict[str, Stage]
     """what is trained, in order; none, `{}`, where all heads are already learnt"""
@@ -155,8 +195,13 @@ class Recipe(Model):
     bad_samples: float = Field(default=0.01, ge=0, le=1)
     """largest share of unusable samples before the run stops"""
 
+    @property
+    def adapted(self) -> dict[str, Parent | Task]:
+        """All that has a head: parents, then tasks without one."""
+        return {**self.parents, **self.tasks}
 
-_GROUPS = {"parents": "parent", "data": "data set", "stages": "stage", "evaluate": "evaluation"}
+
+_GROUPS = {"parents": "parent", "tasks": "task", "data": "data set", "stages": "stage", "evaluate": "evaluation"}
 _DEEPEST = 32  # keys of an override
 _NOT_RESULT = {"workers", "log_every", "save_minutes", "save_steps"}
 
@@ -196,7 +241,8 @@ def resolved(recipe: Recipe) -> str:
 def published(recipe: Recipe) -> str:
     """The recipe as `resolved` gives it, but absolute paths are left to be given: they are of one machine alone."""
     values = recipe.model_dump(mode="json")
-    for options in (*(parent["options"] for parent in values["parents"].values()), *values["data"].values()):
+    adapted = (*values["parents"].values(), *values["tasks"].values())
+    for options in (*(each["options"] for each in adapted), *values["data"].values()):
         local = [
             key for key, value in options.items() if isinstance(value, str) and Path(value).expanduser().is_absolute()
         ]

@@ -31,6 +31,7 @@ RESERVED = frozenset(_RESERVED.split())
 """What a merged model has already: `model.NAME` would not be the parent's capability."""
 _PLUGGED: dict[str, tuple[plugins.Kind, str]] = {  # section: kind of plug-in, the key that names it
     "parents": ("adapters", "adapter"),
+    "tasks": ("adapters", "adapter"),
     "data": ("data", "kind"),
     "evaluate": ("benchmarks", "benchmark"),
 }
@@ -70,13 +71,16 @@ _OWN: dict[plugins.Kind, set[str]] = {"data": {"kind"}, "benchmarks": {"benchmar
 
 
 def _names(recipe: Recipe) -> Iterator[Problem]:
-    for group in ("parents", "data", "stages", "evaluate"):
+    for group in ("parents", "tasks", "data", "stages", "evaluate"):
         for name in recipe.__dict__[group]:
             if not _NAME.fullmatch(name):
                 yield Problem(keys=(group, name), text="not a name; write a letter, then letters, digits and _")
-    for name in recipe.parents:
-        if name in RESERVED:
-            yield Problem(keys=("parents", name), text=f"every model has a {name} already; call the parent otherwise")
+    for group, noun in (("parents", "parent"), ("tasks", "task")):
+        for name in recipe.__dict__[group]:
+            if name in RESERVED:
+                yield Problem(keys=(group, name), text=f"every model has a {name} already; call the {noun} otherwise")
+    for name in recipe.tasks.keys() & recipe.parents.keys():
+        yield Problem(keys=("tasks", name), text="a parent is called so too; call the task otherwise")
 
 
 def _base(recipe: Recipe) -> Iterator[Problem]:
@@ -96,6 +100,7 @@ def _stages(recipe: Recipe) -> Iterator[Problem]:
     for name, stage in recipe.stages.items():
         keys = ("stages", name)
         yield from _length(stage, keys)
+        yield from _drops(stage, keys)
         yield from _trained(recipe, stage, keys)
         for number, stream in enumerate(stage.streams):
             yield from _stream(recipe, stage, stream, (*keys, "streams", number))
@@ -110,10 +115,18 @@ def _length(stage: Stage, keys: Keys) -> Iterator[Problem]:
         yield Problem(keys=(*keys, "warmup"), text=text)
 
 
+def _drops(stage: Stage, keys: Keys) -> Iterator[Problem]:
+    if (stage.schedule == "steps") != bool(stage.drops):
+        text = "none, and schedule is steps; give shares of the stage, as [0.67, 0.92]"
+        if stage.drops:
+            text = f"{list(stage.drops)} with schedule {stage.schedule}; write schedule: steps, or leave them out"
+        yield Problem(keys=(*keys, "drops"), text=text)
+
+
 def _trained(recipe: Recipe, stage: Stage, keys: Keys) -> Iterator[Problem]:
     """Prefixes of parameters that can be, of heads that something teaches."""
     taught = {task for stream in stage.streams for task in stream.tasks}
-    possible = ["trunk", *(f"heads.{parent}" for parent in recipe.parents)]
+    possible = ["trunk", *(f"heads.{task}" for task in recipe.adapted)]
     for prefix in stage.train:
         here = (*keys, "train", prefix)
         part = ".".join(prefix.split(".")[: 2 if prefix.startswith("heads.") else 1])
@@ -124,18 +137,24 @@ def _trained(recipe: Recipe, stage: Stage, keys: Keys) -> Iterator[Problem]:
         elif part != "trunk" and part.removeprefix("heads.") not in taught:
             text = f"no stream of the stage has the task {part.removeprefix('heads.')}; add one, or train less"
             yield Problem(keys=here, text=text)
-        elif part == "trunk" and stage.cache:
-            yield Problem(keys=(*keys, "cache"), text=f"the trunk learns ({shown(prefix)}); drop that, or write false")
+        elif part == "trunk" and stage.cache is True:
+            text = f"the trunk learns ({shown(prefix)}); drop that, or write targets or false"
+            yield Problem(keys=(*keys, "cache"), text=text)
 
 
 def _stream(recipe: Recipe, stage: Stage, stream: Stream, keys: Keys) -> Iterator[Problem]:
     if stream.data not in recipe.data:
         yield unknown_name((*keys, "data"), "data set", stream.data, recipe.data)
+    if stage.cache and stream.augments:
+        text = (
+            "keeps one look at each picture, and flip or scale draws another each time; leave these out, or write false"
+        )
+        yield Problem(keys=("stages", keys[1], "cache"), text=text)
     if stream.drop and len(stream.tasks) < 2:
         yield Problem(keys=(*keys, "drop"), text=f"{stream.drop} of a single task; give the stream another, or write 0")
     for task in stream.tasks:
         here = (*keys, "tasks", task)
-        if task not in recipe.parents:
-            yield unknown_name(here, "parent", task, recipe.parents)
+        if task not in recipe.adapted:
+            yield unknown_name(here, "task" if recipe.tasks else "parent", task, recipe.adapted)
         elif not any(part.startswith(("trunk", f"heads.{task}")) for part in stage.train):
             yield Problem(keys=here, text=f"teaches nothing that is trained; add trunk or heads.{task} to train")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vfmerge import folder, signals
-from vfmerge.adapter import AuxiliaryAdapter
+from vfmerge.adapter import Adapter, AuxiliaryAdapter, Batch
 from vfmerge.balance import Balance
 from vfmerge.data.source import Source
 from vfmerge.errors import RunError
@@ -28,7 +29,7 @@ class Session:
     recipe: Recipe
     out: Path
     device: torch.device
-    adapters: dict[str, AuxiliaryAdapter]
+    adapters: dict[str, Adapter]
     sources: dict[str, Source]
     teachers: dict[str, Network]
     model: MergedModel
@@ -47,6 +48,10 @@ class Session:
         """The recipe's precision for forward passes."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
 
+    def target(self, task: str, batch: Batch) -> Any:
+        """What a task's teacher says of a batch; none for a task that learns from labels."""
+        return self.teachers[task](batch) if task in self.teachers else None
+
     def close(self) -> None:
         """Bring what was written to the files, however the run ended."""
         for each in (self.metrics, self.bad, self.tracker):
@@ -58,13 +63,14 @@ def begin(
     out: Path,
     *,
     device: torch.device,
-    adapters: dict[str, AuxiliaryAdapter],
+    adapters: dict[str, Adapter],
     sources: dict[str, Source],
     request: signals.Request,
 ) -> Session:
     """Read the parents and start the merged model from them."""
     torch.manual_seed(recipe.seed)
-    teachers = {name: adapter.teacher().requires_grad_(False).eval() for name, adapter in adapters.items()}
+    parents = {name: each for name, each in adapters.items() if isinstance(each, AuxiliaryAdapter)}
+    teachers = {name: adapter.teacher().requires_grad_(False).eval() for name, adapter in parents.items()}
     merged = MergedModel(adapters, base=recipe.base)
     merged.start(teachers)
     for teacher in teachers.values():

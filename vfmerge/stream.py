@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vfmerge import random
@@ -21,10 +20,10 @@ from vfmerge.adapter import Batch
 from vfmerge.data.source import Sample, Source
 from vfmerge.data.subset import Subset
 from vfmerge.errors import BadSample, RunError
+from vfmerge.fitting import Fitting, fitting
 from vfmerge.recipe import Stream
 
 MASK_SIDE = 256  # masks are kept at most this large: SAM's own low resolution
-_PADDING = (124, 116, 104)  # ImageNet's mean colour, which every trunk here normalises to about zero
 _TRIES = 20
 _STUCK = 300  # seconds without a batch before a loading worker counts as stuck
 
@@ -80,16 +79,19 @@ class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
         planned = self.plan(step)
         return self._load(planned.indices, size=planned.size, keys=self.keys(step))
 
-    def in_order(self, *, size: int) -> Iterator[tuple[Batch, tuple[Bad, ...]]]:
-        """Every sample that the stream reads once, in the source's own order, in batches of the stream's size."""
-        for first in range(0, len(self.source), self.stream.batch):
+    def in_order(self, *, size: int, start: int = 0) -> Iterator[tuple[Batch, tuple[Bad, ...]]]:
+        """Every sample that the stream reads once, in the source's own order, in batches of the stream's size.
+
+        start: how many samples are left out, a number of whole batches.
+        """
+        for first in range(start, len(self.source), self.stream.batch):
             indices = tuple(range(first, min(first + self.stream.batch, len(self.source))))
             yield self._load(indices, size=size, keys=indices)
 
     def _load(self, indices: tuple[int, ...], *, size: int, keys: tuple[int, ...]) -> tuple[Batch, tuple[Bad, ...]]:
         bad: list[Bad] = []
         samples = [self._read(index, bad) for index in indices]
-        return collate(samples, self.stream, size=size, keys=keys), tuple(bad)
+        return collate(samples, self.stream, size=size, keys=keys, classes=self.source.classes), tuple(bad)
 
     def _read(self, index: int, bad: list[Bad]) -> Sample:
         """The sample, or a determined other one where it is unusable."""
@@ -151,81 +153,45 @@ def _ignore_signals(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def collate(samples: list[Sample], stream: Stream, *, size: int, keys: tuple[int, ...]) -> Batch:
-    """One batch of square inputs of `size` pixels."""
-    images, sizes = zip(*(fit_image(sample.image, size, stream.fit) for sample in samples), strict=True)
+def collate(
+    samples: list[Sample], stream: Stream, *, size: int, keys: tuple[int, ...], classes: tuple[str, ...] = ()
+) -> Batch:
+    """One batch of square inputs of `size` pixels. classes: what labels count."""
+    fittings = [fitting(stream, key) for key in keys]
+    fitted = [each.image(sample.image, size) for each, sample in zip(fittings, samples, strict=True)]
+    images, sizes = zip(*fitted, strict=True)
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     batch = Batch(
         images=pixels,
         sizes=torch.tensor(sizes),
         keys=keys,
         names=tuple(sample.name for sample in samples),
+        classes=classes,
         texts=tuple(sample.text or "" for sample in samples) if any(sample.text for sample in samples) else None,
     )
     if samples[0].masks is None:
         known = [int(sample.labels[0]) for sample in samples if sample.labels is not None]
         return dataclasses.replace(batch, labels=torch.tensor(known) if len(known) == len(samples) else None)
-    masks, owner, labels = _collate_masks(samples, stream, size=size, keys=keys)
-    return dataclasses.replace(batch, masks=masks, owner=owner, labels=labels)
+    masks, owner, labels = _collate_masks(samples, fittings, side=min(size, MASK_SIDE), most=stream.masks, keys=keys)
+    rough = torch.tensor([sample.rough for sample in samples])[owner] if any(each.rough for each in samples) else None
+    return dataclasses.replace(batch, masks=masks, owner=owner, labels=labels, rough=rough)
 
 
 def _collate_masks(
-    samples: list[Sample], stream: Stream, *, size: int, keys: tuple[int, ...]
+    samples: list[Sample], fittings: list[Fitting], *, side: int, most: int, keys: tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """At most `stream.masks` masks an image, drawn by its key: bool [M, s, s], owners [M], labels [M]."""
-    side = min(size, MASK_SIDE)
+    """At most so many masks an image, drawn by its key: bool [M, s, s], owners [M], labels [M]."""
     masks, owner, labels = [], [], []
-    for place, (sample, key) in enumerate(zip(samples, keys, strict=True)):
+    for place, (sample, each, key) in enumerate(zip(samples, fittings, keys, strict=True)):
         assert sample.masks is not None
-        fitted = np.stack([fit_mask(mask, side, stream.fit) for mask in sample.masks]) if len(sample.masks) else None
-        if fitted is None:
-            continue
+        fitted = np.empty((len(sample.masks), side, side), dtype=bool)
+        for number, mask in enumerate(sample.masks):
+            fitted[number] = each.mask(mask, side)
         seen = np.flatnonzero(fitted.any((1, 2)))
-        chosen = random.generator(key, "masks").permutation(seen)[: stream.masks]
+        chosen = random.generator(key, "masks").permutation(seen)[:most]
         masks.append(fitted[chosen])
         owner += [place] * len(chosen)
         if sample.labels is not None:
             labels.append(sample.labels[chosen])
-    stacked = np.concatenate(masks) if masks else np.zeros((0, side, side), dtype=bool)
     classes = torch.from_numpy(np.concatenate(labels)).long() if labels else None
-    return torch.from_numpy(stacked), torch.tensor(owner, dtype=torch.long), classes
-
-
-def fit_image(image: np.ndarray, size: int, fit: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """A picture as a square of `size` pixels, and its height and width in there before padding."""
-    height, width = image.shape[:2]
-    if height == width == size:
-        return image, (size, size)
-    new_height, new_width = _scaled(height, width, size, fit)
-    resized = np.asarray(Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC))
-    if fit == "crop":
-        return _crop(resized, size), (size, size)
-    square = np.empty((size, size, 3), dtype=np.uint8)
-    square[:] = _PADDING
-    square[:new_height, :new_width] = resized
-    return square, (new_height, new_width)
-
-
-def fit_mask(mask: np.ndarray, size: int, fit: str) -> np.ndarray:
-    """A bool mask as a square of `size` pixels, as `fit_image` would cut its picture."""
-    height, width = mask.shape
-    if height == width == size:
-        return mask
-    new_height, new_width = _scaled(height, width, size, fit)
-    resized = np.asarray(Image.fromarray(mask).resize((new_width, new_height), Image.Resampling.NEAREST))
-    if fit == "crop":
-        return _crop(resized, size)
-    square = np.zeros((size, size), dtype=bool)
-    square[:new_height, :new_width] = resized
-    return square
-
-
-def _scaled(height: int, width: int, size: int, fit: str) -> tuple[int, int]:
-    """Height and width after the resize: the shorter side is `size` for a crop, the longer one for padding."""
-    scale = size / (min(height, width) if fit == "crop" else max(height, width))
-    return max(round(height * scale), 1), max(round(width * scale), 1)
-
-
-def _crop(image: np.ndarray, size: int) -> np.ndarray:
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return np.ascontiguousarray(image[top : top + size, left : left + size])
+    return torch.from_numpy(np.concatenate(masks)), torch.tensor(owner, dtype=torch.long), classes

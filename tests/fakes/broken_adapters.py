@@ -187,6 +187,15 @@ class Restless(Sound):
         return super().teacher().train()
 
 
+class Elsewhere(Sound):
+    """Teaches at a side that it does not tell."""
+
+    def teacher(self) -> Any:
+        net = super().teacher()
+        net.size = 96
+        return net
+
+
 class Fickle(Sound):
     """Its random weights are other ones each time."""
 

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from vfmerge import random
-from vfmerge.capability import Capability, ImageText, Promptable
+from vfmerge.capability import Capability, ImageText, Promptable, PromptableRecognition
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import BadSample, InputError, one_line
 from vfmerge.store import Store
@@ -113,6 +113,9 @@ class Benchmark(abc.ABC):
     remembered: bool = True
     """Whether scores may be remembered: not where they are of a machine and a moment."""
 
+    further: tuple[str, ...] = ()
+    """Further tasks of a merged model that its option `beside` names: they must be there."""
+
     controlled: bool = True
     """Whether controls are measured by it too: not where that would cost much and say little."""
 
@@ -140,6 +143,15 @@ class Benchmark(abc.ABC):
         """The same measurement of what all parents do one after the other; none where there is no such thing."""
         return None
 
+    def beside(
+        self, parents: Mapping[str, Capability], merged: Mapping[str, Capability]
+    ) -> dict[str, Mapping[str, Capability]]:
+        """Further models that belong into the same table, by name, made of what parents and merged model can do.
+
+        parents: those that are there, by task. What is made depends on these, on the name and on the options alone.
+        """
+        return {}
+
 
 def image_text_of(model: Mapping[str, Capability], task: str) -> ImageText | None:
     """What embeds pictures and texts, or none. Raises InputError if the task does something else."""
@@ -155,6 +167,14 @@ def promptable_of(model: Mapping[str, Capability], task: str) -> Promptable | No
     if found is None or isinstance(found, Promptable):
         return found
     raise _miscast(Promptable.name, task, found)
+
+
+def recogniser_of(model: Mapping[str, Capability], task: str) -> PromptableRecognition | None:
+    """What answers prompts with names, or none. Raises InputError if the task does something else."""
+    found = model.get(task)
+    if found is None or isinstance(found, PromptableRecognition):
+        return found
+    raise _miscast(PromptableRecognition.name, task, found)
 
 
 def _miscast(wanted: str, task: str, found: Capability) -> InputError:

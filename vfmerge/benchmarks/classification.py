@@ -14,10 +14,10 @@ from pydantic import Field
 from vfmerge.capability import Capability, ImageText
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError, one_line
+from vfmerge.templates import Templates, embed_classes
 
 from .benchmark import Benchmark, Score, Setup, batched, image_text_of, mean, samples, score
 from .predictions import Predictions
-from .templates import Templates, embed_classes
 
 _FEW = 10  # with fewer classes top-5 says little
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .promptable import tight_boxes
+from .prompts import tight_boxes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from vfmerge import capability, random
+from vfmerge import capability
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
 
 from .benchmark import Benchmark, Score, Setup, promptable_of, ratio, samples, score
 from .predictions import Predictions, run_lengths
+from .prompts import draw_points, from_boxes, from_points, overlaps, tight_boxes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,12 +64,13 @@ class Promptable(Benchmark):
             truth = self._truth(sample)
             if len(truth):
                 image = promptable.set_image(sample.image)
-                tight, inside = tight_boxes(truth), self._points_in(truth, sample.name)
-                for file, prompts, answer, totals in (
-                    ("boxes.jsonl", tight, _from_boxes(image, tight), boxes),
-                    ("points.jsonl", inside, _from_points(image, inside), points),
+                tight, inside = tight_boxes(truth), draw_points(truth, sample.name, points=self._points)
+                for file, prompts, ask, totals in (
+                    ("boxes.jsonl", tight, from_boxes, boxes),
+                    ("points.jsonl", inside, from_points, points),
                 ):
-                    ious = _ious(answer, truth)
+                    answer = ask(image, prompts) > 0
+                    ious = overlaps(answer, truth)
                     totals.append((float(ious.sum()), len(ious)))
                     _write(setup.predictions, file, sample.name, prompts=prompts, ious=ious, answer=answer, truth=truth)
         if not boxes:
@@ -81,52 +83,9 @@ class Promptable(Benchmark):
             return np.zeros((0, *sample.image.shape[:2]), dtype=bool)
         return sample.masks[sample.masks.any(axis=(1, 2))][: self._masks]
 
-    def _points_in(self, truth: np.ndarray, name: str) -> np.ndarray:
-        """Prompts for masks: float32 [N, P, 2], x and y."""
-        return np.stack([self._draw(mask, name, number) for number, mask in enumerate(truth)])
-
-    def _draw(self, mask: np.ndarray, name: str, number: int) -> np.ndarray:
-        """Pixels of a mask [P, 2] as x, y; the same for every model."""
-        rows, columns = mask.nonzero()
-        chosen = random.generator("promptable", 0, name, number).integers(len(rows), size=self._points)
-        return np.stack([columns[chosen], rows[chosen]], axis=1).astype(np.float32)
-
     def _score(self, metric: str, totals: list[tuple[float, int]]) -> Score:
         values = np.array(totals, dtype=float)
         return score(metric=metric, task=self._task, values=values, reduce=ratio, n=int(values[:, 1].sum()))
-
-
-def tight_boxes(masks: np.ndarray) -> np.ndarray:
-    """Boxes of bool masks [N, H, W], each with a pixel: x0, y0, x1, y1, far pixels inclusive, float32 [N, 4]."""
-    boxes = [(columns.min(), rows.min(), columns.max(), rows.max()) for rows, columns in map(np.nonzero, masks)]
-    return np.array(boxes, dtype=np.float32).reshape(-1, 4)
-
-
-def _from_boxes(image: capability.PromptableImage, boxes: np.ndarray) -> Tensor:
-    """The single masks of boxes [N, 4]: bool [N, H, W]."""
-    import torch
-
-    logits, _ = image.predict(boxes=torch.from_numpy(boxes))
-    return logits[:, 0] > 0
-
-
-def _from_points(image: capability.PromptableImage, points: np.ndarray) -> Tensor:
-    """The masks of points [N, P, 2], of the three of a single point the one believed in most: bool [N, H, W]."""
-    import torch
-
-    labels = torch.ones(points.shape[:2], dtype=torch.long)
-    logits, scores = image.predict(points=torch.from_numpy(points), labels=labels, multimask=points.shape[1] == 1)
-    best = scores.argmax(1)
-    return logits[torch.arange(len(best), device=logits.device), best] > 0
-
-
-def _ious(answer: Tensor, truth: np.ndarray) -> np.ndarray:
-    """Intersection over union of bool masks [N, H, W]: float64 [N]."""
-    import torch
-
-    from vfmerge.losses import mask_iou
-
-    return mask_iou(answer, torch.from_numpy(truth).to(answer.device)).double().cpu().numpy()
 
 
 def _write(

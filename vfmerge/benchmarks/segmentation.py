@@ -16,12 +16,12 @@ from vfmerge.capability import Capability, ImageText, Promptable
 from vfmerge.data.source import BACKGROUND, VOID, Sample, Source
 from vfmerge.errors import InputError
 from vfmerge.store import Store
+from vfmerge.templates import Templates, embed_classes
 
 from .benchmark import Benchmark, Score, Setup, image_text_of, promptable_of, samples, score
 from .cascade import Cascade, Crop
 from .cells import Background, Cells, Labeller
 from .everything import Everything
-from .templates import Templates, embed_classes
 from .two_heads import TwoHeads
 
 if TYPE_CHECKING:

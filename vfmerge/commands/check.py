@@ -15,7 +15,7 @@ from vfmerge import cli
 @cli.plugin
 @cli.debug
 def command(*, source: str | None, overrides: tuple[str, ...], adapter: str | None, device: str) -> None:
-    """Check RECIPE and its data; show stages, trainable parameters, data sets and teachers. Reads no weights.
+    """Check RECIPE and its data; show stages, parts, caches, data sets and teachers. Reads no weights.
 
     With --adapter NAME there is no RECIPE, and KEY=VALUE are the adapter's options, as random=true: its networks are
     built, its head learns for ten steps, and a table says what of the contract holds. Exit code 1 if anything does not.

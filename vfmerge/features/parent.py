@@ -55,6 +55,10 @@ class FeatureParent(BaseAdapter):
         """The options of this class, for a subclass's `portable`."""
         return {"size": self._size, "distill": self._distill.model_dump(mode="json")}
 
+    @property
+    def teaches_at(self) -> int | None:
+        return self._size or self.features.fixed_size
+
     def teacher(self) -> Network:
         """Batch -> the parts that are learnt: a summary [B, D], cells [B, C, h, w], or both in this order."""
         import torch
@@ -69,7 +73,7 @@ class FeatureParent(BaseAdapter):
             trunk = self.trunk()
         self.fill(trunk)
         head = ParentHead(self.features, names=tuple(self._widths()), size=self._default_size(self.features))
-        return Network(trunk, head, size=self._size or self.features.fixed_size).eval()
+        return Network(trunk, head, size=self.teaches_at).eval()
 
     def head(self, features: FeatureSpec) -> nn.Module:
         from .head import LearntHead

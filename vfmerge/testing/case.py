@@ -101,7 +101,7 @@ class Case:
         source = Shapes(layout="several", split="check", count=3, masks=self.adapter.needs_masks)
         stream = Stream(data="shapes", size=side, batch=3, masks=3, fit="pad", tasks={TASK: 1.0})
         samples = [source.read(index) for index in range(3)]
-        return collate(samples, stream, size=side, keys=(7, 8, 9)).to(self.device)
+        return collate(samples, stream, size=side, keys=(7, 8, 9), classes=source.classes).to(self.device)
 
     def picture(self) -> np.ndarray:
         """A picture as a person has it, uint8 [72, 96, 3]: neither square nor of a model's size."""
@@ -155,8 +155,9 @@ def only(batch: Batch, chosen: Tensor | None) -> Batch:
     if chosen is None or batch.masks is None:
         return batch
     labels = None if batch.labels is None else batch.labels[chosen]
+    rough = None if batch.rough is None else batch.rough[chosen]
     owner = torch.zeros(int(chosen.sum()), dtype=torch.long, device=chosen.device)
-    return dataclasses.replace(batch, masks=batch.masks[chosen], owner=owner, labels=labels)
+    return dataclasses.replace(batch, masks=batch.masks[chosen], owner=owner, labels=labels, rough=rough)
 
 
 def without_masks(batch: Batch) -> Batch:

@@ -39,7 +39,9 @@ def _make(name: str, given: Sequence[str]) -> AuxiliaryAdapter:
     checked, problems = options.examine(cls, _parse(given))
     refuse(problems)
     adapter = plugins.make(cls, checked)
-    assert isinstance(adapter, AuxiliaryAdapter)
+    if not isinstance(adapter, AuxiliaryAdapter):
+        text = f"--adapter {name}: learns from labels upon other heads, and this contract is of parents; give a parent"
+        raise InputError(one_line(text))
     for source in adapter.sources:
         if not source.is_file():
             raise InputError(one_line(f"no file {shown(str(source))}; give the path of the weights"))

@@ -33,6 +33,7 @@ CHECKS: tuple[Check, ...] = (
     building.trunk_is_the_teachers,
     building.head_fits_any_trunk,
     teaching.teacher_is_at_rest,
+    teaching.teacher_looks_as_told,
     teaching.teacher_is_the_same_each_time,
     teaching.target_is_the_librarys_own,
     teaching.target_is_of_its_image_alone,

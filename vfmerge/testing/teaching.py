@@ -24,6 +24,16 @@ def teacher_is_at_rest(case: Case) -> None:
         raise Broken(f"{busy[0]} is in training mode; return it with `.eval()`")
 
 
+def teacher_looks_as_told(case: Case) -> None:
+    """The teacher looks at the side that `teaches_at` tells.
+
+    By that side caches are foretold, before weights are read.
+    """
+    told, found = case.adapter.teaches_at, case.teacher.size
+    if told != found:
+        raise Broken(f"it tells {told}, and the teacher's size is {found}; give `Network` size=self.teaches_at")
+
+
 def teacher_is_the_same_each_time(case: Case) -> None:
     """A teacher opened again gives the same target.
 

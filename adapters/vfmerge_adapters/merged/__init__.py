@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vfmerge import config
-from vfmerge.adapter import BaseAdapter, Batch, FeatureSpec
+from vfmerge.adapter import AuxiliaryAdapter, BaseAdapter, Batch, FeatureSpec
 from vfmerge.errors import InputError, one_line
 
 from .lineage import Lineage, find, trace
@@ -52,7 +52,9 @@ class Merged(BaseAdapter):
         lender = config.build(lineage.trunk, where=f"{where}: trunk")
         if not isinstance(lender, BaseAdapter):
             raise InputError(one_line(f"{where}: adapter {lineage.trunk.adapter} lends no trunk; give another model"))
-        self._lender, self._inner = lender, config.build(lineage.head, where=f"{where}: head")
+        inner = config.build(lineage.head, where=f"{where}: head")
+        assert isinstance(inner, AuxiliaryAdapter)  # a lineage is of parents alone
+        self._lender, self._inner = lender, inner
         self._lineage = lineage
         self._copied: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # heads that began as the earlier model's
         self.needs_masks, self.licence = self._inner.needs_masks, lineage.licence
@@ -60,6 +62,10 @@ class Merged(BaseAdapter):
 
     def portable(self) -> dict[str, Any]:
         return {"lineage": self._lineage.model_dump(mode="json")}
+
+    @property
+    def teaches_at(self) -> int | None:
+        return self.features.fixed_size
 
     def teacher(self) -> Network:
         """Batch -> what the merged model answers, in the form of the inner adapter's targets.
@@ -74,7 +80,7 @@ class Merged(BaseAdapter):
             raise InputError("lineage: shapes without weights cannot teach; give `model` and `task`")
         trunk, head = read(self._folder, self._task, trunk=self.trunk, head=self.own_head)
         teaching = Teaching(head, target=self._inner.target)
-        return Network(trunk, teaching, size=self.features.fixed_size).requires_grad_(False).eval()
+        return Network(trunk, teaching, size=self.teaches_at).requires_grad_(False).eval()
 
     @property
     def features(self) -> FeatureSpec:

@@ -56,6 +56,9 @@ def trace(folder: Path, task: str | None) -> Lineage:
     written = config.read(folder)
     if task is None:
         raise InputError(one_line(f"task: missing; choose from {', '.join(sorted(written.parents))}"))
+    if task in written.tasks:
+        text = f"task: {task} learnt from labels and teaches nobody; choose from {', '.join(sorted(written.parents))}"
+        raise InputError(one_line(text))
     if task not in written.parents:
         raise InputError(one_line(f"task: {folder} has no {shown(task)}; {suggestion(task, written.parents)}"))
     return _lineage(written, task, folder=folder)

@@ -75,6 +75,12 @@ class OpenCLIP(BaseAdapter):
         config = json.loads(self.config.model_dump_json())
         return {"config": config, "licence": self.licence} | self._shape.portable()
 
+    @property
+    def teaches_at(self) -> int | None:
+        """The parent's own; one that takes oblong images stretches every image to that by itself."""
+        height, width = self.config.size
+        return height if height == width else None
+
     def teacher(self) -> Network:
         """Batch -> open_clip's own image embeddings [B, D], not normalised."""
         from vfmerge import random, weights
@@ -93,9 +99,10 @@ class OpenCLIP(BaseAdapter):
             clip = towers.build(self.config)
             towers.fill(clip, weights.read(path), source=str(path))
         trunk, projection = cut(clip.visual, config=self.config)
-        height, width = self.config.size
-        head = OwnHead(clip.text, projection, size=self.config.size, stride=1)  # any: it is shown its own
-        return Network(trunk, head, size=height if height == width else None).requires_grad_(False).eval()
+        embedding = self.config.model_cfg.embed_dim
+        # any stride will do: it is shown its own size
+        head = OwnHead(clip.text, projection, embedding=embedding, size=self.config.size, stride=1)
+        return Network(trunk, head, size=self.teaches_at).requires_grad_(False).eval()
 
     @functools.cached_property
     def features(self) -> FeatureSpec:
@@ -121,8 +128,14 @@ class OpenCLIP(BaseAdapter):
 
         spec, size = self.features, self._shape.size or self.config.size[0]
         projection = cut(towers.image_tower(self.config, shallow=True), config=self.config)[1]
-        text = towers.text_tower(self.config)
-        return OwnHead(text, projection, size=(size, size), stride=spec.strides[-1], fixed_size=spec.fixed_size)
+        return OwnHead(
+            towers.text_tower(self.config),
+            projection,
+            embedding=self.config.model_cfg.embed_dim,
+            size=(size, size),
+            stride=spec.strides[-1],
+            fixed_size=spec.fixed_size,
+        )
 
     def head(self, features: FeatureSpec) -> nn.Module:
         from . import towers

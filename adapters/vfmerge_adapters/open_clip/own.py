@@ -1,6 +1,7 @@
 """A CLIP's own head on its own trunk: what leads from cells and summary into the space of texts, and its text tower.
 
-Axis letters: B images, C channels, h x w cells, H x W pixels, D embedding width, S summary width.
+Axis letters: B images, C channels, h x w cells, H x W pixels, D embedding width, S summary width, M regions of all
+images together.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from .trunk import Trunk
 
 
 class Projection(nn.Module, abc.ABC):
-    """The part of an image tower that its trunk leaves out; its parts keep open_clip's names."""
+    """The part of an image tower that its trunk leaves out; its parts keep open_clip's names.
+
+    regional: whether there are `regions`.
+    """
+
+    regional: bool
 
     @abc.abstractmethod
     def embed(self, features: Features) -> Tensor:
@@ -38,6 +44,15 @@ class Projection(nn.Module, abc.ABC):
         Raises InputError where the tower has no such embeddings.
         """
 
+    @abc.abstractmethod
+    def regions(
+        self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
+    ) -> Tensor:
+        """Embeddings [M, D] of regions, which are as in `TextAligned.regions`.
+
+        Raises InputError where the trunk's features alone do not give them.
+        """
+
 
 class OwnHead(TextAligned):
     """Features of its own trunk -> open_clip's own embeddings."""
@@ -47,11 +62,12 @@ class OwnHead(TextAligned):
         text: nn.Module,
         projection: Projection,
         *,
+        embedding: int,
         size: tuple[int, int],
         stride: int,
         fixed_size: int | None = None,
     ) -> None:
-        super().__init__(text, size=size, stride=stride, fixed_size=fixed_size)
+        super().__init__(text, embedding=embedding, size=size, stride=stride, fixed_size=fixed_size)
         self.projection = projection
 
     def embed(self, features: Features) -> Tensor:
@@ -61,9 +77,23 @@ class OwnHead(TextAligned):
         """All is the parent's."""
         self.load_state_dict(parent.state_dict())
 
+    @property
+    def regional(self) -> bool:
+        return self.projection.regional
+
+    def regions(
+        self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
+    ) -> Tensor:
+        found = self.projection.regions(features, boxes=boxes, masks=masks, owner=owner, frame=frame)
+        return found.float()
+
+    def see(self, trunk: nn.Module, images: Tensor) -> Features:
+        seen: Features = trunk(_tower(trunk).fit(images))
+        return seen
+
     def features(self, trunk: nn.Module, images: Tensor) -> Features:
         """The last layer's map, and the summary that is projected."""
-        seen: Features = trunk(_tower(trunk).fit(images))
+        seen = self.see(trunk, images)
         return Features(maps=seen.maps[-1:], summary=self.projection.summarise(seen))
 
     def cells(self, trunk: nn.Module, images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """timm's towers in open_clip (SigLIP, ConvNeXt, MobileCLIP, EVA and others) as trunk and own head.
 
-Axis letters: B images, C channels, h x w cells, D embedding width, N cells of all images, S summary width, n tokens.
+Axis letters: B images, C channels, h x w cells, D embedding width, N cells of all images, S summary width, n tokens,
+M regions of all images together.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import torch
-from timm.layers import Format
+import torch.nn.functional as F
+from timm.layers import Format, NormMlpClassifierHead
 from timm.models import ConvNeXt, Eva, FastVit, ResNet, VisionTransformer
 from torch import Tensor, nn
 
 from vfmerge.adapter import Features, FeatureSpec
 from vfmerge.errors import InputError
 
+from ..text_aligned.regions import mean_under
 from .config import Config
 from .own import Projection
 from .trunk import Trunk
@@ -70,23 +73,40 @@ class TimmTrunk(Trunk):
 
 
 class Layers(Projection):
-    """timm's classifier, if it is the projection, and what open_clip puts behind it."""
+    """timm's classifier, if it is the projection, and what open_clip puts behind it.
 
-    def __init__(self, fc: nn.Module, head: nn.Module) -> None:
+    norm: what a pooled map [N, S, 1, 1] goes through first, to [N, S'] (of a ConvNeXt a LayerNorm).
+    regional: whether the trunk pools a map by its mean, so that a region's mean is to it as a picture's.
+    """
+
+    def __init__(self, fc: nn.Module, head: nn.Module, *, norm: nn.Module, regional: bool) -> None:
         super().__init__()
-        self.fc, self.head = fc, head
+        self.fc, self.head, self.norm, self.regional = fc, head, norm, regional
 
     def embed(self, features: Features) -> Tensor:
         return self.head(self.fc(self.summarise(features)))
 
     def summarise(self, features: Features) -> Tensor:
         assert features.summary is not None
-        return features.summary
+        return self._normalise(features.summary)
 
     def cells(self, alone: Tensor) -> Tensor:
         one = alone.permute(0, 2, 3, 1).flatten(0, 2)  # [N, S]
-        known: Tensor = self.head(self.fc(one))
+        known: Tensor = self.head(self.fc(self._normalise(one)))
         return known.unflatten(0, (len(alone), *alone.shape[-2:])).permute(0, 3, 1, 2)
+
+    def regions(
+        self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
+    ) -> Tensor:
+        """The mean of the last map under each mask, as the mean of a whole map is embedded."""
+        if not self.regional:
+            raise InputError("model: the features of this tower alone have no embeddings of regions; use another CLIP")
+        return self.head(self.fc(self._normalise(mean_under(features.maps[-1], masks, owner))))
+
+    def _normalise(self, summary: Tensor) -> Tensor:
+        """[N, S] -> [N, S']."""
+        known: Tensor = self.norm(summary[:, :, None, None])
+        return known
 
 
 class TokenPool(Projection):
@@ -94,6 +114,8 @@ class TokenPool(Projection):
 
     whole: whether the token of the whole image is pooled too.
     """
+
+    regional = True
 
     def __init__(self, pool: nn.Module, norm: nn.Module, layers: Layers, *, whole: bool) -> None:
         super().__init__()
@@ -115,9 +137,17 @@ class TokenPool(Projection):
         pooled = self.fc_norm(self.attn_pool(one.unsqueeze(1).expand(-1, 1 + self._whole, -1)))
         return self.layers.cells(pooled.unflatten(0, (len(alone), *alone.shape[-2:])).permute(0, 3, 1, 2))
 
+    def regions(
+        self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
+    ) -> Tensor:
+        """The mean of the unit embeddings of the cells under each mask: what is pooled here is what the trunk gives."""
+        return mean_under(F.normalize(self.cells(features.maps[-1]).float(), dim=1), masks, owner)
+
 
 class MapPool(Projection):
     """open_clip's attention over a convolutional tower's map."""
+
+    regional = False
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -131,6 +161,11 @@ class MapPool(Projection):
 
     def cells(self, alone: Tensor) -> NoReturn:
         raise InputError("timm_pool: attentional pooling has no embeddings of cells; use another CLIP")
+
+    def regions(
+        self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
+    ) -> NoReturn:
+        raise InputError("timm_pool: attentional pooling has no embeddings of regions; use another CLIP")
 
 
 def cut(visual: nn.Module, *, config: Config) -> tuple[TimmTrunk, Projection]:
@@ -151,7 +186,7 @@ def _cut_head(tower: nn.Module, head: nn.Module, pool: str) -> Projection:
     fc = tower.get_classifier()
     if not isinstance(fc, nn.Identity):
         tower.reset_classifier(0, **({"global_pool": pool} if pool else {}))
-    layers = Layers(fc, head)
+    layers = Layers(fc, head, norm=_cut_norm(tower), regional=isinstance(tower, _PYRAMIDS))
     if not isinstance(tower, VisionTransformer | Eva) or tower.attn_pool is None:
         return layers
     whole = isinstance(tower, Eva) or tower.pool_include_prefix
@@ -161,6 +196,16 @@ def _cut_head(tower: nn.Module, head: nn.Module, pool: str) -> Projection:
     tower.attn_pool, tower.fc_norm = None, nn.Identity()
     tower.global_pool = "token" if tower.num_prefix_tokens else "avg"
     return projection
+
+
+def _cut_norm(tower: nn.Module) -> nn.Module:
+    """What timm's tower puts between pooling and classifier, where it goes for a region as for the whole map."""
+    if not (isinstance(tower, ConvNeXt) and isinstance(tower.head, NormMlpClassifierHead)):
+        return nn.Flatten()
+    norm = nn.Sequential(tower.head.norm, nn.Flatten(), tower.head.pre_logits)
+    tower.head.norm, tower.head.pre_logits = nn.Identity(), nn.Identity()
+    tower.head_hidden_size = tower.num_features
+    return norm
 
 
 def _take_any_size(tower: VisionTransformer) -> None:

@@ -2,8 +2,9 @@
 
 The cut between trunk and own head, for every family of towers: what projects is the own head's, and so is what attends
 to all cells in order to pool them, for it cannot be had without the projection (a ResNet's attention pool) or is the
-projection (SigLIP's). Cells, and a summary that is there anyhow (a class token, or the mean of the cells), are the
-trunk's: that is what heads of other parents can share.
+projection (SigLIP's), and what normalises a pooled map (a ConvNeXt's), since a pooled region goes through it too.
+Cells, and a summary that is there anyhow (a class token, or the mean of the cells), are the trunk's: that is what heads
+of other parents can share.
 
 Axis letters: B images, C channels, h x w cells, H x W pixels, S summary width.
 """

@@ -57,6 +57,8 @@ class VitTrunk(Trunk):
 class Matrix(Projection):
     """A product with the summary."""
 
+    regional = False
+
     def __init__(self, proj: nn.Parameter) -> None:
         """proj: [C, D]."""
         super().__init__()
@@ -73,9 +75,16 @@ class Matrix(Projection):
         x = alone.flatten(2).transpose(1, 2) @ self.proj
         return x.transpose(1, 2).unflatten(2, alone.shape[-2:])
 
+    def regions(
+        self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
+    ) -> NoReturn:
+        raise InputError("model: the features of a ViT alone have no embeddings of regions; use a CLIP of convolutions")
+
 
 class Captioner(Projection):
     """CoCa's attentional pooling (arXiv 2205.01917, section 3.2) of all tokens, which a norm and a product follow."""
+
+    regional = False
 
     def __init__(self, visual: nn.Module) -> None:
         super().__init__()
@@ -93,6 +102,11 @@ class Captioner(Projection):
 
     def cells(self, alone: Tensor) -> NoReturn:
         raise InputError("attentional_pool: such a tower has no embeddings of cells; use another CLIP")
+
+    def regions(
+        self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
+    ) -> NoReturn:
+        raise InputError("attentional_pool: such a tower has no embeddings of regions; use a CLIP of convolutions")
 
 
 def cut(visual: nn.Module, *, config: Config, spec: FeatureSpec) -> tuple[VitTrunk, Projection]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from vfmerge.adapter import BaseAdapter, Batch, FeatureSpec
 from vfmerge.errors import InputError
@@ -20,10 +22,14 @@ from ..promptable.loss import Rehearsal
 from .geometry import VARIANTS, Geometry, build
 
 if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
     from torch import Tensor, nn
 
     from vfmerge.capability import Promptable
     from vfmerge.model import Network
+
+    from .approach import Approach
+    from .pyramid_neck import PyramidNeck
 
 _MSE = Distill(summary="none", cells="mse")  # Open-Vocabulary SAM's SAM2CLIP, arXiv 2401.02955
 _SHIPPED = Path(__file__).parent.parent / "tiny" / "sam.safetensors"
@@ -39,6 +45,7 @@ class SAM(BaseAdapter):
     focal, dice: weights of the two mask losses; SAM's own are 20 and 1.
     iou: weight of the squared error on predicted IoU scores. Not in SAM-CLIP; SAM's own training had 1.
     learn: masks, of prompts simulated from the data's masks; or features, the image embedding, of any pictures.
+    blocks: SAM's blocks in a learned neck on another model's trunk; Open-Vocabulary SAM has 5, 0 is no such neck.
     distill: how features are learnt; none is by MSE as they are (Open-Vocabulary SAM). `layers` go before SAM's own
         neck, which takes the place of an MLP: `hidden` says nothing here, and SAM has no summary.
     size: side in pixels at which the parent teaches, whatever the stream's is; none is the stream's own for masks, and
@@ -59,6 +66,7 @@ class SAM(BaseAdapter):
         dice: float = 1.0,
         iou: float = 0.0,
         learn: Literal["masks", "features"] = "masks",
+        blocks: Annotated[int, Field(ge=0)] = 0,
         distill: Distill | None = None,
         size: int | None = None,
     ) -> None:
@@ -66,18 +74,23 @@ class SAM(BaseAdapter):
         self._changes = dict(geometry or {})
         self.geometry = _change(VARIANTS[variant], self._changes)
         self._rehearsal = Rehearsal(focal=focal, dice=dice, iou=iou)
-        self._learn, self._given = learn, distill
+        self._learn, self._blocks, self._given = learn, blocks, distill
         self._distill = distill or _MSE
         self.needs_masks = learn == "masks"
         self._size = _size(size, patch=self.geometry.patch_size)
-        _check_distill(distill, learn=learn)
+        _check_distill(distill, learn=learn, blocks=blocks)
         self.sources = _sources(variant, checkpoint, random, changed=bool(geometry))
 
     def portable(self) -> dict[str, Any]:
         settings = self._given and self._given.model_dump(mode="json")
-        taught = {"learn": self._learn, "distill": settings, "size": self._size}
+        taught = {"learn": self._learn, "blocks": self._blocks, "distill": settings, "size": self._size}
         shape = {"variant": self._variant, "geometry": self._changes, "random": True}
         return shape | self._rehearsal.weights() | taught
+
+    @property
+    def teaches_at(self) -> int | None:
+        own = self.geometry.image_size if self._learn == "features" else None
+        return self._size or own
 
     def teacher(self) -> Network:
         """Batch -> mask logits and IoU scores of simulated prompts, or the image embedding [B, C, h, w]."""
@@ -94,9 +107,8 @@ class SAM(BaseAdapter):
         for source in self.sources:
             weights.fit(sam, weights.read(source), source=str(source))
         if self._learn == "masks":
-            return Network(Trunk(sam.image_encoder), MaskHead(sam), size=self._size).eval()
-        size = self._size or self.geometry.image_size
-        return Network(Trunk(sam.image_encoder), ParentHead(sam), size=size).eval()
+            return Network(Trunk(sam.image_encoder), MaskHead(sam), size=self.teaches_at).eval()
+        return Network(Trunk(sam.image_encoder), ParentHead(sam), size=self.teaches_at).eval()
 
     @property
     def features(self) -> FeatureSpec:
@@ -109,40 +121,55 @@ class SAM(BaseAdapter):
         return Trunk(build(self.geometry).image_encoder)
 
     def head(self, features: FeatureSpec) -> nn.Module:
-        """SAM's own neck and decoder; on a wider or narrower trunk the neck's first convolution fits itself to it."""
-        from vfmerge.features.gather import nearest_map
+        """SAM's own neck and decoder; before them the learned neck's blocks, or what fits the neck to the trunk.
+
+        Raises InputError where the learned neck cannot embed the trunk's maps.
+        """
         from vfmerge.features.standard import standard
 
         from .network import EmbeddingHead, MaskHead
 
-        width = features.channels[nearest_map(features, self.geometry.patch_size)]
-        sam = build(dataclasses.replace(self.geometry, width=width, heads=1, depth=0))
-        layers = self._distill.layers
+        sam, approach = self._approach(features)
         if self._learn == "features":
             scale = standard(self._distill, self.geometry.decoder_width)
-            return EmbeddingHead(sam, spec=features, layers=layers, standard=scale)
-        head = MaskHead(sam, spec=features)
+            return EmbeddingHead(sam, spec=features, approach=approach, standard=scale)
+        head = MaskHead(sam, spec=features, approach=approach)
         head.prompt_encoder.requires_grad_(False)
         return head
 
+    def _approach(self, features: FeatureSpec) -> tuple[Sam, Approach | PyramidNeck]:
+        """The way from another model's trunk to SAM's neck, and a SAM whose neck is as wide as the way's end."""
+        from vfmerge.features.gather import nearest_map
+
+        from .approach import Approach
+        from .pyramid_neck import PyramidNeck
+
+        g = self.geometry
+        if self._blocks:
+            sam = build(dataclasses.replace(g, depth=self._blocks, global_blocks=(self._blocks - 1,)))
+            return sam, PyramidNeck(sam.image_encoder, spec=features)
+        width = features.channels[nearest_map(features, g.patch_size)]
+        sam = build(dataclasses.replace(g, width=width, heads=1, depth=0))
+        return sam, Approach(features, patch=g.patch_size, layers=self._distill.layers)
+
     def own_head(self) -> nn.Module:
-        """Without layers: its own neck needs none."""
+        """Neither layers nor blocks before its own neck, which needs none."""
         from vfmerge.features.standard import standard
 
-        from .network import EmbeddingHead
+        from .network import EmbeddingHead, MaskHead
 
-        if self._learn == "masks":
-            return self.head(self.features)
         sam = build(dataclasses.replace(self.geometry, depth=0))
-        return EmbeddingHead(sam, standard=standard(self._distill, self.geometry.decoder_width))
+        if self._learn == "features":
+            return EmbeddingHead(sam, standard=standard(self._distill, self.geometry.decoder_width))
+        head = MaskHead(sam)
+        head.prompt_encoder.requires_grad_(False)
+        return head
 
     def start(self, head: nn.Module, trunk: nn.Module, teacher: Network) -> None:
-        """The parent's own decoder; its neck too where the trunk is as wide as the parent's; layers as the trunk's."""
-        from vfmerge.layers import start_from
-
+        """The parent's own decoder; its neck too where that is as wide; what comes before the neck by its own rule."""
         own, new = teacher.head.state_dict(), head.state_dict()
         head.load_state_dict(new | {name: value for name, value in own.items() if value.shape == new[name].shape})
-        start_from(trunk, head.approach.layers)
+        head.approach.start(trunk, teacher.trunk)
 
     def calibrate(self, head: Any, targets: Iterator[Tensor]) -> None:
         """Fit the scale of features to those of the first pictures, where there is a scale to fit."""
@@ -200,9 +227,11 @@ def _size(size: int | None, *, patch: int) -> int | None:
     return size
 
 
-def _check_distill(distill: Distill | None, *, learn: str) -> None:
+def _check_distill(distill: Distill | None, *, learn: str, blocks: int) -> None:
     if distill is None:
         return
+    if blocks and distill.layers:
+        raise InputError("distill.layers: stand in the place of the neck's blocks; leave out one of the two")
     if learn == "masks":
         raise InputError("distill: says how features are learnt, and masks are; leave it out, or `learn: features`")
     if distill.cells == "none":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vfmerge.adapter import Features, FeatureSpec
 from vfmerge.features.gather import Gather
 from vfmerge.features.grid import resize
-from vfmerge.layers import Layer, heads_for
+from vfmerge.layers import Layer, heads_for, start_from
 
 
 class Approach(nn.Module):
@@ -22,7 +22,7 @@ class Approach(nn.Module):
     width: channels of the result.
     """
 
-    def __init__(self, spec: FeatureSpec, *, patch: int, layers: int) -> None:
+    def __init__(self, spec: FeatureSpec, *, patch: int, layers: int = 0) -> None:
         """spec: of the trunk. patch: pixels a cell of SAM's. layers: transformer layers."""
         super().__init__()
         self.gather = Gather(spec, stride=patch)
@@ -35,6 +35,10 @@ class Approach(nn.Module):
         x = self._attend(self.gather(features.maps))
         h, w = (max(1, round(side * self._scale)) for side in x.shape[-2:])
         return resize(x, h, w)
+
+    def start(self, trunk: nn.Module, parent: nn.Module) -> None:
+        """Layers like the last block of the trunk, where it has such; the parent's has nothing to give."""
+        start_from(trunk, self.layers)
 
     def _attend(self, x: Tensor) -> Tensor:
         if not len(self.layers):

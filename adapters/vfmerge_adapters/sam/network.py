@@ -24,6 +24,7 @@ from ..promptable.positions import positions
 from ..promptable.prompts import Prompts
 from .approach import Approach
 from .geometry import PIXEL_MEAN, PIXEL_STD
+from .pyramid_neck import PyramidNeck
 
 if TYPE_CHECKING:
     from segment_anything.modeling import ImageEncoderViT, Sam
@@ -60,12 +61,14 @@ class Head(PromptedHead, abc.ABC):
     Its side is SAM's own, or the nearest that the trunk takes.
     """
 
-    def __init__(self, sam: Sam, *, spec: FeatureSpec | None = None, layers: int = 0) -> None:
-        """spec: what the trunk gives, SAM's own where it is left out. layers: as in `Approach`."""
+    def __init__(
+        self, sam: Sam, *, spec: FeatureSpec | None = None, approach: Approach | PyramidNeck | None = None
+    ) -> None:
+        """spec: what the trunk gives, SAM's own where it is left out. approach: the way from there to SAM's neck."""
         patch = sam.image_encoder.patch_embed.proj.stride[0]
         spec = spec or FeatureSpec(channels=(sam.image_encoder.neck[0].in_channels,), strides=(patch,))
         super().__init__(side=spec.fit(sam.image_encoder.img_size))
-        self.approach = Approach(spec, patch=patch, layers=layers)
+        self.approach = approach or Approach(spec, patch=patch)
         self.neck = sam.image_encoder.neck
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = sam.mask_decoder
@@ -79,20 +82,28 @@ class Head(PromptedHead, abc.ABC):
 
     def decode(self, maps: tuple[Tensor, ...], prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
         (embedding,) = maps
-        h, w = embedding.shape[-2:]
-        sparse = self._embed_tokens(prompts, frame)
-        dense = self._embed_masks(prompts, h, w)
         decoder = self.mask_decoder
-        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
-        source = embedding[prompts.owner] + dense  # [M, C, h, w]
-        position = self.prompt_encoder.pe_layer((h, w)).expand_as(source)
-        tokens, source = decoder.transformer(source, position, tokens)
-        source = source.transpose(1, 2).unflatten(2, (h, w))
-        upscaled = decoder.output_upscaling(source)  # [M, C / 8, 4h, 4w]
+        queries = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens, upscaled = self.consult(decoder, queries, embedding=embedding, prompts=prompts, frame=frame)
         weights = torch.stack([mlp(tokens[:, 1 + k]) for k, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
         masks = torch.einsum("mkc,mchw->mkhw", weights, upscaled)
         return masks, decoder.iou_prediction_head(tokens[:, 0])
+
+    def consult(
+        self, decoder: nn.Module, queries: Tensor, *, embedding: Tensor, prompts: Prompts, frame: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """What queries [q, C] learn, in a decoder, of prompts and of the embedding [B, C, h, w] of their images.
+
+        decoder: this head's, or another that has a `transformer` and `output_upscaling` like it. prompts, frame: as in
+        `decode`. Returns tokens [M, q + n, C], the queries' first, and the upscaled embedding [M, C / 8, 4h, 4w].
+        """
+        h, w = embedding.shape[-2:]
+        sparse = self._embed_tokens(prompts, frame)
+        source = embedding[prompts.owner] + self._embed_masks(prompts, h, w)  # [M, C, h, w]
+        position = self.prompt_encoder.pe_layer((h, w)).expand_as(source)
+        tokens = torch.cat([queries.expand(len(sparse), -1, -1), sparse], dim=1)
+        tokens, source = decoder.transformer(source, position, tokens)
+        return tokens, decoder.output_upscaling(source.transpose(1, 2).unflatten(2, (h, w)))
 
     def _embed_tokens(self, prompts: Prompts, frame: tuple[int, int]) -> Tensor:
         encoder = self.prompt_encoder
@@ -129,9 +140,14 @@ class EmbeddingHead(Head):
     """
 
     def __init__(
-        self, sam: Sam, *, spec: FeatureSpec | None = None, layers: int = 0, standard: Standard | None = None
+        self,
+        sam: Sam,
+        *,
+        spec: FeatureSpec | None = None,
+        approach: Approach | PyramidNeck | None = None,
+        standard: Standard | None = None,
     ) -> None:
-        super().__init__(sam, spec=spec, layers=layers)
+        super().__init__(sam, spec=spec, approach=approach)
         self.standard = standard or Plain()
         self.prompt_encoder.requires_grad_(False)
         self.mask_decoder.requires_grad_(False)

@@ -2,7 +2,7 @@
 
 SAM-CLIP, arXiv 2310.15308, appendix A. The layers start as copies of the trunk's last transformer block.
 
-Axis letters: B images, C channels, h x w cells, n = h w, D embedding width.
+Axis letters: B images, C channels, h x w cells, n = h w, D embedding width, M regions of all images together.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from vfmerge.adapter import Features
 from vfmerge.layers import Layer, start_from
 
 from .aligned import TextAligned
+from .regions import mean_under
 
 
 class ClipHead(TextAligned):
@@ -41,7 +42,7 @@ class ClipHead(TextAligned):
         cells: the most cells a side that the layers attend over. window: cells a side that a cell's embedding pools.
         size, stride, fixed_size: as in `TextAligned`.
         """
-        super().__init__(text, size=(size, size), stride=stride, fixed_size=fixed_size)
+        super().__init__(text, embedding=embedding, size=(size, size), stride=stride, fixed_size=fixed_size)
         self._most, self._window = cells, window
         self.layers = nn.ModuleList([Layer(width=width, heads=heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
@@ -61,12 +62,29 @@ class ClipHead(TextAligned):
         self.text.load_state_dict(parent.text.state_dict())
         start_from(trunk, self.layers)
 
-    def features(self, trunk: nn.Module, images: Tensor) -> Features:
+    @property
+    def regional(self) -> bool:
+        return True
+
+    def regions(
+        self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
+    ) -> Tensor:
+        """The mean of the unit embeddings of the cells under each mask."""
+        return mean_under(F.normalize(self._cells(features), dim=1), masks, owner)
+
+    def see(self, trunk: nn.Module, images: Tensor) -> Features:
         features: Features = trunk(images)
         return features
 
+    def features(self, trunk: nn.Module, images: Tensor) -> Features:
+        return self.see(trunk, images)
+
     def cells(self, trunk: nn.Module, images: Tensor) -> Tensor:
-        x = F.max_pool2d(self._attend(trunk(images)), self._window, stride=1, padding=self._window // 2)
+        return self._cells(self.see(trunk, images))
+
+    def _cells(self, features: Features) -> Tensor:
+        """Embeddings of the cells [B, D, h, w]."""
+        x = F.max_pool2d(self._attend(features), self._window, stride=1, padding=self._window // 2)
         return self._project(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def _attend(self, features: Features) -> Tensor:

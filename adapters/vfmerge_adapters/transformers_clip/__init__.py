@@ -83,6 +83,10 @@ class CLIP(BaseAdapter):
         }
         return options | self._shape.portable()
 
+    @property
+    def teaches_at(self) -> int | None:
+        return self._towers.size
+
     def teacher(self) -> Network:
         """Batch -> the library's own image embeddings [B, D] of images at its own size, not normalised."""
         import torch
@@ -93,7 +97,7 @@ class CLIP(BaseAdapter):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random.key("transformers_clip", json.dumps(self._origin.config, sort_keys=True)))
             trunk, head = self._towers.whole(fill=not self._origin.random)
-        return Network(trunk, head, size=self._towers.size).requires_grad_(False).eval()
+        return Network(trunk, head, size=self.teaches_at).requires_grad_(False).eval()
 
     @property
     def features(self) -> FeatureSpec:

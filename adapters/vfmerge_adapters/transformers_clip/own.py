@@ -1,25 +1,35 @@
 """A CLIP's own head on its own trunk: what leads from its features into the space of texts, and its text tower.
 
-Axis letters: B images, C channels, h x w cells, n tokens, H x W pixels, D embedding width.
+Axis letters: B images, C channels, h x w cells, n tokens, H x W pixels, D embedding width, M regions of all images
+together.
 """
 
 from __future__ import annotations
 
 import abc
+from typing import NoReturn
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfmerge.adapter import Features
+from vfmerge.errors import InputError
 from vfmerge.model import SharedTrunk
 from vfmerge.pixels import resize
 
 from ..text_aligned.aligned import TextAligned
+from ..text_aligned.regions import mean_under
 from ..transformers_vision.families import divide
 from ..transformers_vision.trunk import Trunk
 
 
 class Projection(nn.Module, abc.ABC):
-    """The part of an image tower that its trunk leaves out."""
+    """The part of an image tower that its trunk leaves out.
+
+    regional: whether there are `regions`.
+    """
+
+    regional: bool
 
     @abc.abstractmethod
     def embed(self, features: Features) -> Tensor:
@@ -33,9 +43,18 @@ class Projection(nn.Module, abc.ABC):
     def cells(self, trunk: Trunk, images: Tensor) -> Tensor:
         """images: [B, 3, H, W] in [0, 1]. Embeddings of cells [B, D, h, w], as if each were all there was."""
 
+    @abc.abstractmethod
+    def regions(self, features: Features, *, masks: Tensor, owner: Tensor) -> Tensor:
+        """Embeddings [M, D] of what lies under masks, which are as in `TextAligned.regions`.
+
+        Raises InputError where the trunk's features alone do not give them.
+        """
+
 
 class Product(Projection):
     """CLIP's: a matrix after the class token."""
+
+    regional = False
 
     def __init__(self, matrix: nn.Linear) -> None:
         super().__init__()
@@ -63,9 +82,14 @@ class Product(Projection):
         x = x + last.mlp(last.layer_norm2(x))
         return divide(model, images, self.matrix(model.post_layernorm(x))).maps[-1]
 
+    def regions(self, features: Features, *, masks: Tensor, owner: Tensor) -> NoReturn:
+        raise InputError("model: the features of a ViT alone have no embeddings of regions; use a CLIP of convolutions")
+
 
 class Pool(Projection):
     """SigLIP's: attention pools all cells (arXiv 2303.15343, section 3); of a cell, that one alone."""
+
+    regional = True
 
     def __init__(self, pool: nn.Module) -> None:
         super().__init__()
@@ -79,7 +103,15 @@ class Pool(Projection):
         return self.embed(features)
 
     def cells(self, trunk: Trunk, images: Tensor) -> Tensor:
-        x = trunk(images).maps[-1].permute(0, 2, 3, 1)  # [B, h, w, C]
+        return self._each(trunk(images))
+
+    def regions(self, features: Features, *, masks: Tensor, owner: Tensor) -> Tensor:
+        """The mean of the unit embeddings of the cells under each mask."""
+        return mean_under(F.normalize(self._each(features).float(), dim=1), masks, owner)
+
+    def _each(self, features: Features) -> Tensor:
+        """Embeddings of the cells [B, D, h, w]."""
+        x = features.maps[-1].permute(0, 2, 3, 1)  # [B, h, w, C]
         alone: Tensor = self.pool(x.flatten(0, 2).unsqueeze(1))
         return alone.unflatten(0, x.shape[:3]).permute(0, 3, 1, 2)
 
@@ -87,8 +119,8 @@ class Pool(Projection):
 class OwnHead(TextAligned):
     """Features of its own trunk -> the library's own embeddings."""
 
-    def __init__(self, text: nn.Module, projection: Projection, *, size: int, stride: int) -> None:
-        super().__init__(text, size=(size, size), stride=stride)
+    def __init__(self, text: nn.Module, projection: Projection, *, embedding: int, size: int, stride: int) -> None:
+        super().__init__(text, embedding=embedding, size=(size, size), stride=stride)
         self.projection = projection
 
     def embed(self, features: Features) -> Tensor:
@@ -98,9 +130,22 @@ class OwnHead(TextAligned):
         """All is the parent's."""
         self.load_state_dict(parent.state_dict())
 
+    @property
+    def regional(self) -> bool:
+        return self.projection.regional
+
+    def regions(
+        self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
+    ) -> Tensor:
+        return self.projection.regions(features, masks=masks, owner=owner).float()
+
+    def see(self, trunk: nn.Module, images: Tensor) -> Features:
+        seen: Features = trunk(self._fit(images))
+        return seen
+
     def features(self, trunk: nn.Module, images: Tensor) -> Features:
         """The last layer's map, and the summary before its projection."""
-        seen: Features = trunk(self._fit(images))
+        seen = self.see(trunk, images)
         return Features(maps=seen.maps[-1:], summary=self.projection.summarise(seen))
 
     def cells(self, trunk: nn.Module, images: Tensor) -> Tensor:

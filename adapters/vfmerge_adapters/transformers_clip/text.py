@@ -39,9 +39,12 @@ class TextTower(nn.Module):
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """[T, D], not normalised. Raises InputError where the tower has no words."""
-        tokens = tokenise(texts, self._config, vocabulary=self._words())
-        tokens = tokens.to(next(self.parameters()).device)
+        tokens = self.tokenise(texts).to(next(self.parameters()).device)
         return self._embed_short(tokens) if self._is_causal else torch.cat([self(p) for p in tokens.split(_TEXTS)])
+
+    def tokenise(self, texts: Sequence[str]) -> Tensor:
+        """Tokens [T, n]. Raises InputError where the tower has no words."""
+        return tokenise(texts, self._config, vocabulary=self._words())
 
     def key(self) -> str:
         """A hash of all that embeddings of texts depend on."""

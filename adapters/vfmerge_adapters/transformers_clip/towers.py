@@ -126,7 +126,7 @@ class Towers:
         return Trunk(vision, see=self._family.see, stride=stride, own=self.size, preprocess=self.preprocess)
 
     def _head(self, text: TextTower, projection: Projection) -> OwnHead:
-        return OwnHead(text, projection, size=self.size, stride=max(self.spec.strides))
+        return OwnHead(text, projection, embedding=self.embedding, size=self.size, stride=max(self.spec.strides))
 
 
 def _configure(origin: Origin, *, siglip: bool) -> Any:

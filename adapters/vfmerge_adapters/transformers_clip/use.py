@@ -20,6 +20,7 @@ from vfmerge.errors import InputError
 
 from ..hub.preprocess import Preprocess
 from ..text_aligned.aligned import TextAligned
+from ..text_aligned.regions import embed_regions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +51,14 @@ class Embedder(ImageText):
     def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
         images = self._preprocess.stretch(pictures, size=self._side(size)).to(self._device)
         return F.normalize(self._head.cells(self.network.trunk, images), dim=1)
+
+    @torch.no_grad()
+    def encode_regions(self, picture: np.ndarray, masks: Tensor, *, size: int | None = None) -> Tensor:
+        """As any model does, or as its head does that has `regions`: the picture stretched to a square of `size`."""
+        if not self._head.regional:
+            return super().encode_regions(picture, masks, size=size)
+        images = self._preprocess.stretch([picture], size=self._side(size)).to(self._device)
+        return F.normalize(embed_regions(self._head, self.network.trunk, images, masks), dim=-1)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:

@@ -77,6 +77,10 @@ class TransformersSAM(BaseAdapter):
             "licence": self.licence,
         } | self._rehearsal.weights()
 
+    @property
+    def teaches_at(self) -> int | None:
+        return self._size
+
     def teacher(self) -> Network:
         import torch
 
@@ -90,7 +94,7 @@ class TransformersSAM(BaseAdapter):
         if not self._origin.random:
             weights.fit(model, parent.names(self._origin.weights()), source=self._origin.name)
         trunk, head = parent.trunk(model, normalisation=self._normalisation), parent.own_head(model)
-        return Network(trunk, head, size=self._size).requires_grad_(False).eval()
+        return Network(trunk, head, size=self.teaches_at).requires_grad_(False).eval()
 
     @property
     def features(self) -> FeatureSpec:

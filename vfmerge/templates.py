@@ -5,13 +5,13 @@ Axis letters: K classes, T templates, D embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from vfmerge.capability import ImageText
+from vfmerge.capability import Words
 from vfmerge.store import Store, key
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def _with_place(sentence: str) -> str:
 
 
 Sentence = Annotated[str, AfterValidator(_with_place)]
-Templates = Literal["openai", "plain"] | Annotated[tuple[Sentence, ...], Field(min_length=1)]
-"""The 80 templates that OpenAI published for ImageNet, one plain sentence, or sentences of one's own."""
+Templates = Literal["openai", "vild", "plain"] | Annotated[tuple[Sentence, ...], Field(min_length=1)]
+"""The 80 that OpenAI published for ImageNet, 14 of ViLD's for things in scenes, one plain one, or one's own."""
 
 OPENAI = (
     "a bad photo of a {}.",
@@ -112,35 +112,56 @@ OPENAI = (
     "a photo of a small {}.",
     "a tattoo of the {}.",
 )
+VILD = (  # arXiv 2104.13921, of which Open-Vocabulary SAM (arXiv 2401.02955) takes these
+    "a photo of a {}.",
+    "This is a photo of a {}",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "a photo of a {} in the scene",
+    *(f"a photo of a {size} {{}}." for size in ("small", "medium", "large")),
+    *(f"This is a photo of a {size} {{}}." for size in ("small", "medium", "large")),
+    *(f"There is a {size} {{}} in the scene." for size in ("small", "medium", "large")),
+)
 PLAIN = ("a photo of a {}.",)
 
-_TEXTS = {"openai": OPENAI, "plain": PLAIN}
+_TEXTS = {"openai": OPENAI, "vild": VILD, "plain": PLAIN}
 _AT_ONCE = 1024  # texts encoded in one call
 
 
-def embed_classes(model: ImageText, classes: Sequence[str], *, templates: Templates, store: Store) -> Tensor:
+def sentences(templates: Templates) -> tuple[str, ...]:
+    """The sentences that a word stands for, or those that were given."""
+    return _TEXTS[templates] if isinstance(templates, str) else templates
+
+
+def embed_classes(model: Words, classes: Sequence[str], *, templates: Templates, store: Store) -> Tensor:
     """Unit embeddings of classes [K, D] on the CPU: each the mean of its T unit text embeddings, made unit again.
 
     store: where they are remembered by text tower, classes and templates; models that share a tower share them.
     """
     import torch
-
-    sentences = _TEXTS[templates] if isinstance(templates, str) else templates
-    if not store.remembers:
-        return _embed(model, classes, sentences)
-    known = key("texts", model.text_key(), list(classes), list(sentences))
-    kept = store.recall(known, lambda: {"words": _embed(model, classes, sentences).numpy()})
-    return torch.from_numpy(kept["words"])
-
-
-def _embed(model: ImageText, classes: Sequence[str], sentences: Sequence[str]) -> Tensor:
-    import torch
     import torch.nn.functional as F
 
-    step = max(_AT_ONCE // len(sentences), 1)
-    means = []
+    def means() -> Tensor:
+        return F.normalize(torch.cat([each.mean(1) for each in _embed(model, classes, templates)]), dim=-1).cpu()
+
+    if not store.remembers:
+        return means()
+    known = key("texts", model.text_key(), list(classes), list(sentences(templates)))
+    return torch.from_numpy(store.recall(known, lambda: {"words": means().numpy()})["words"])
+
+
+def embed_sentences(model: Words, classes: Sequence[str], *, templates: Templates) -> Tensor:
+    """Unit embeddings of every sentence of every class [K, T, D], where the model is."""
+    import torch
+
+    return torch.cat(list(_embed(model, classes, templates)))
+
+
+def _embed(model: Words, classes: Sequence[str], templates: Templates) -> Iterator[Tensor]:
+    """Unit embeddings [k, T, D] of a few classes at a time."""
+    filled = sentences(templates)
+    step = max(_AT_ONCE // len(filled), 1)
     for start in range(0, len(classes), step):
         some = classes[start : start + step]
-        texts = [sentence.format(name) for name in some for sentence in sentences]
-        means.append(model.encode_text(texts).view(len(some), len(sentences), -1).mean(1))
-    return F.normalize(torch.cat(means).float(), dim=-1).cpu()
+        texts = [sentence.format(name) for name in some for sentence in filled]
+        yield model.encode_text(texts).view(len(some), len(filled), -1).float()
