@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from vfmerge.report import claims, headline
+from vfmerge.report import claims, headline, recognition_claims, report
 from vfmerge.retention import Row
 
 KEPT, DENSE, CASCADE, HEADS, FORGETS, CORNER, TRUNK = range(7)
@@ -226,3 +226,59 @@ def test_a_parent_known_by_its_features_is_kept_by_them() -> None:
     assert kept.verdict == "does not hold"
     assert trunks.verdict == "holds"
     assert "dino" not in str(trunks.figures)
+
+
+def named(metric: str, merged: float, control: str | None = None) -> Row:
+    """A measurement of names, which no parent has."""
+    return row(metric, merged, None, of="recognition", benchmark="recognition", control=control)
+
+
+def outlined(merged: float, control: str | None = None) -> Row:
+    return row("box_iou", merged, 0.9, benchmark="recognition", control=control)
+
+
+NAMED = [
+    outlined(0.91),
+    outlined(0.88, "neck_only"),
+    *(named(f"box_accuracy{group}", 0.9) for group in ("", "_base", "_novel")),
+    *(named(f"box_accuracy{group}", 0.5, "image_crop") for group in ("", "_base", "_novel")),
+    *(named(f"box_accuracy{group}", 0.6, "feature_crop") for group in ("", "_base", "_novel")),
+    named("box_accuracy", 0.6, "neck_only"),
+    named("box_accuracy", 0.7, "token"),
+    named("box_accuracy", 0.8, "no_fusion"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdicts"),
+    [
+        ([], ["holds", "holds", "holds", "holds"]),
+        ([outlined(0.80, "neck_only")], ["does not hold", "holds", "holds", "holds"]),
+        ([outlined(0.905, "neck_only")], ["holds", "open", "holds", "holds"]),
+        ([outlined(0.93, "neck_only")], ["holds", "does not hold", "holds", "holds"]),
+        ([named("box_accuracy_novel", 0.95, "image_crop")], ["holds", "holds", "does not hold", "holds"]),
+        ([named("box_accuracy", 0.1, "token")], ["holds", "holds", "holds", "does not hold"]),
+    ],
+)
+def test_what_the_second_paper_says(changed: list[Row], verdicts: list[str]) -> None:
+    """Each of its claims by itself: one figure that contradicts it turns it over, and no other."""
+    places = {(each.metric, each.control) for each in changed}
+    rows = [each for each in NAMED if (each.metric, each.control) not in places] + changed
+    assert [claim.verdict for claim in recognition_claims.claims(rows)] == verdicts
+
+
+def test_names_are_told_of_all_where_no_class_is_novel() -> None:
+    """And what was not measured beside is said to be so."""
+    rows = [each for each in NAMED if not each.metric.endswith(("_base", "_novel"))]
+    third = recognition_claims.claims(rows)[2]
+    assert third.verdict == "holds"
+    assert [figure.value for figure in third.figures] == ["0.900", "0.500", "0.600"]
+    alone = [each for each in rows if each.control is None]
+    assert {claim.verdict for claim in recognition_claims.claims(alone)} == {"not measured"}
+    assert recognition_claims.claims(GOOD) == []
+
+
+def test_a_report_tells_the_papers_that_were_tried() -> None:
+    """The first paper's claims where nothing was named; the second's where things were; both where both were."""
+    links = [[paper.link for paper in report.papers(rows, base="sam")] for rows in (GOOD, NAMED, [*GOOD, *NAMED])]
+    assert links == [["2310.15308"], ["2401.02955"], ["2310.15308", "2401.02955"]]

@@ -127,7 +127,7 @@ def test_nothing_read_is_run(folder: Path) -> None:
         "vfmerge.benchmarks.classification, vfmerge.benchmarks.promptable, vfmerge.benchmarks.segmentation",
         "vfmerge.benchmarks.robustness, vfmerge.benchmarks.resolution, vfmerge.benchmarks.retrieval",
         "vfmerge.benchmarks.instance_ap, vfmerge.benchmarks.linear_probe, vfmerge.benchmarks.knn",
-        "vfmerge.benchmarks.segmentation_probe, vfmerge.benchmarks.efficiency",
+        "vfmerge.benchmarks.segmentation_probe, vfmerge.benchmarks.efficiency, vfmerge.benchmarks.recognition",
         "vfmerge.report.report, vfmerge.report.compare, vfmerge.report.fractions, vfmerge.store, vfmerge.trial",
         "vfmerge_adapters.sam, vfmerge_adapters.open_clip, vfmerge_adapters.merged, vfmerge.config",
         "vfmerge_adapters.timm, vfmerge_adapters.transformers_vision, vfmerge_adapters.transformers_clip",

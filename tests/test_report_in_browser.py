@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import typing
@@ -81,6 +82,11 @@ def rows() -> Iterator[Row]:
         yield row(f"top1@{size}", 0.9, 0.9 - size / 1000, benchmark="resolution")
     for name in ("gaussian_noise", "fog", "corrupted"):
         yield row(f"top1 {name}", 0.8, 0.7, benchmark="robustness")
+    for name in (None, "image_crop", "feature_crop", "a_further_task_with_a_name_that_does_not_end", "no_fusion"):
+        for group in ("", "_base", "_novel"):
+            yield row(f"box_iou{group}", 0.95, 0.94, **sam | {"benchmark": "recognition"}, control=name)
+            named = row(f"box_accuracy{group}", 1.0, 0.8, benchmark="recognition", parent="recognition", control=name)
+            yield dataclasses.replace(named, parent_value=None, retention=None, ci_low=None, ci_high=None)
     yield row("parameters", 8.4e6, 4.2e6, parent="all", benchmark="efficiency", retention=2.0)
 
 
@@ -157,11 +163,12 @@ def test_the_report_is_shown(run: Path, show: Callable[..., typing.Any]) -> None
     assert page.get_by_role("heading", level=1).count() == 1
     assert page.get_by_role("table", name="Retention of the merged model").is_visible()
     assert page.get_by_role("rowheader", name="Prompted masks: mean IoU from boxes").first.is_visible()
+    assert page.get_by_role("table", name="From boxes, 1,024 things").get_by_role("row").count() == 8
     assert page.get_by_role("table", name="Claims of the paper").get_by_role("row").count() == 8
     pictures = page.evaluate("[...document.images].map(each => [each.complete, each.naturalWidth, each.alt !== ''])")
     assert pictures == [[True, 208, True]] * 16
     charts = page.evaluate("[...document.querySelectorAll('svg')].map(each => each.getBoundingClientRect().width)")
-    assert len(charts) == 12  # four bars in the table, four metrics, the corner, resolution, corruptions, one loss
+    assert len(charts) == 13  # five bars in the table, four metrics, the corner, resolution, corruptions, one loss
     assert min(charts) > 90
 
 

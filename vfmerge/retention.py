@@ -18,7 +18,7 @@ from vfmerge.benchmarks import bootstrap
 from vfmerge.benchmarks.benchmark import Benchmark, Score
 from vfmerge.errors import InputError, one_line
 from vfmerge.problem import suggestion
-from vfmerge.store import Store
+from vfmerge.store import Store, key
 from vfmerge.subject import Subject
 from vfmerge.trial import Progress, Trial, quiet
 
@@ -103,7 +103,7 @@ def _rows(trial: Trial, parents: Subject, models: Sequence[Subject]) -> Iterator
     tasks = list(parents.capabilities if roles is None else dict.fromkeys(roles.values()))
     alone = [parents.part(tasks)] if benchmark.together else [_alone(parents, task) for task in tasks]
     of_parents = {(s.task, s.metric): s for subject in alone if subject.capabilities for s in trial.measure(subject)}
-    for model in models:
+    for model in (*models, *_beside(benchmark, parents, models[0])):
         if not trial.suits(model):
             continue
         for merged in trial.measure(model):
@@ -111,6 +111,15 @@ def _rows(trial: Trial, parents: Subject, models: Sequence[Subject]) -> Iterator
             known = models[0].capabilities.get(merged.task)
             skill = known.name if known else "all"
             yield compare(parent, merged, evaluation=trial.evaluation, capability=skill, control=model.control)
+
+
+def _beside(benchmark: Benchmark, parents: Subject, merged: Subject) -> Iterator[Subject]:
+    """What the benchmark itself sets beside a merged model; its scores are remembered where those of all are."""
+    for name, capabilities in benchmark.beside(parents.capabilities, merged.capabilities).items():
+        known = all(each.keys.keys() == each.capabilities.keys() for each in (parents, merged))
+        made = key("beside", name, dict(parents.keys), dict(merged.keys))
+        keys = dict.fromkeys(capabilities, made) if known else {}
+        yield Subject(name=name, capabilities=capabilities, keys=keys, control=name)
 
 
 def _alone(parents: Subject, task: str) -> Subject:
@@ -192,23 +201,29 @@ def table(rows: Iterable[Row], *, title: str = "Retention") -> Table:
 
 
 def against_controls(rows: Sequence[Row], *, title: str = "Controls") -> Table:
-    """Retention of the merged model and of every control, a column each, for a terminal."""
+    """Retention of the merged model and of every control, a column each, for a terminal; values without a parent's."""
     from rich.table import Table
     from rich.text import Text
 
     models = list(dict.fromkeys(row.control for row in rows))
-    kept: dict[tuple[str, str, str], dict[str | None, float | None]] = {}
+    kept: dict[tuple[str, str, str], dict[str | None, str]] = {}
     controlled = {_place(row) for row in rows if row.control}
     for row in rows:
         if _place(row) in controlled:
-            kept.setdefault(_place(row), {})[row.control] = row.retention
+            kept.setdefault(_place(row), {})[row.control] = _kept(row)
     drawn = Table(title=title)
     for name in ("parent", "data", "metric", *(model or "merged" for model in models)):
         drawn.add_column(name, justify="left" if name in ("parent", "data", "metric") else "right")
     for place, found in kept.items():
-        figures = (found.get(model) for model in models)
-        drawn.add_row(*map(Text, place), *("-" if figure is None else f"{100 * figure:.1f} %" for figure in figures))
+        drawn.add_row(*map(Text, place), *(found.get(model, "-") for model in models))
     return drawn
+
+
+def _kept(row: Row) -> str:
+    """The retention; the value itself of what no parent can do."""
+    if row.retention is None:
+        return number(row.merged_value) if row.parent_value is None else "-"
+    return f"{100 * row.retention:.1f} %"
 
 
 def _place(row: Row) -> tuple[str, str, str]:
@@ -238,12 +253,13 @@ def _make(name: str, evaluation: Evaluation, tasks: Collection[str], sources: Ma
     except InputError as error:
         raise InputError("\n".join(one_line(f"{where}.{line}") for line in str(error).splitlines())) from None
     assert isinstance(benchmark, Benchmark)
-    for role, task in (benchmark.tasks() or {}).items():
+    asked = [*(benchmark.tasks() or {}).items(), *(("beside", task) for task in benchmark.further)]
+    for role, task in asked:
         if task not in tasks:
             raise InputError(one_line(f"{where}.{role}: no parent is called {task!r}; {suggestion(task, tasks)}"))
-    for key, data in (("data", evaluation.data), ("train", evaluation.train)):
+    for option, data in (("data", evaluation.data), ("train", evaluation.train)):
         if data is not None and data not in sources:
-            text = f"{where}.{key}: no data set is called {data!r}; {suggestion(data, sources)}"
+            text = f"{where}.{option}: no data set is called {data!r}; {suggestion(data, sources)}"
             raise InputError(one_line(text))
     if lack := benchmark.lacks(sources[evaluation.data]):
         raise InputError(one_line(f"{where}.data: {evaluation.data!r} has no {lack}; give a data set that has"))

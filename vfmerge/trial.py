@@ -54,9 +54,10 @@ class Trial:
         """Whether a model is measured here: the merged one always, a control where it has something to say."""
         if subject.control is None:
             return True
+        roles = list((self.benchmark.tasks() or {}).values())
         ways = {
             "own": True,
-            "joint": len(self.benchmark.tasks() or {}) > 1,
+            "joint": len(roles) > 1 and subject.capabilities.keys() >= set(roles),
             "cascade": self.benchmark.cascade() is not None,
         }
         return self.benchmark.controlled and ways[subject.way]

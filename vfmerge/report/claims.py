@@ -42,6 +42,15 @@ class Claim:
     remark: str = ""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paper:
+    """A method's paper, and what it claims. link: where it is. claims: what several data sets say to one together."""
+
+    name: str
+    link: str
+    claims: list[list[Claim]]
+
+
 def claims(rows: Sequence[Row], *, base: str | None = None) -> list[Claim]:
     """All claims in the paper's order, each at least once; where several data sets speak to one, once for each.
 
@@ -68,8 +77,8 @@ def _kept(rows: Sequence[Row], base: str | None) -> Claim:
     found = [row for parent in headline.parents(rows, base=base) if (row := headline.headline(rows, parent))]
     if not found:
         return claim
-    figures = tuple(_share(f"{row.parent}, {terms.metric(row.metric)}", row) for row in found)
-    verdict = _worst([_at_least(row, KEPT) for row in found])
+    figures = tuple(share(f"{row.parent}, {terms.metric(row.metric)}", row) for row in found)
+    verdict = worst([at_least(row, KEPT) for row in found])
     return dataclasses.replace(claim, figures=figures, verdict=verdict, data=_where(found))
 
 
@@ -84,7 +93,7 @@ def _above_dense(rows: Sequence[Row]) -> list[Claim]:
     for row in _merged(rows, "miou_two_heads"):
         if row.parent_value is not None:
             figures = _pair("merged, both heads", row.merged_value, f"{row.parent} alone", row.parent_value)
-            made.append(dataclasses.replace(claim, figures=figures, verdict=_at_least(row, 1.0), data=row.data))
+            made.append(dataclasses.replace(claim, figures=figures, verdict=at_least(row, 1.0), data=row.data))
     return made or [claim]
 
 
@@ -99,7 +108,7 @@ def _above_cascade(rows: Sequence[Row]) -> list[Claim]:
     for row in _merged(rows, "miou_two_heads"):
         if cascade := headline.control_of(rows, row, "cascade", metric="miou_cascade"):
             figures = _pair("merged, both heads", row.merged_value, "the cascade", cascade.merged_value)
-            made.append(_decided(claim, row, cascade, figures))
+            made.append(decided(claim, row, cascade, figures))
     return made or [claim]
 
 
@@ -114,7 +123,7 @@ def _above_head(rows: Sequence[Row]) -> list[Claim]:
         for alone in _merged(rows, "miou_head"):
             if (alone.parent, alone.benchmark, alone.data) == (row.parent, row.benchmark, row.data):
                 figures = _pair("both heads", row.merged_value, "one head", alone.merged_value)
-                made.append(_decided(claim, row, alone, figures))
+                made.append(decided(claim, row, alone, figures))
                 break
     return made or [claim]
 
@@ -130,8 +139,8 @@ def _forgets(rows: Sequence[Row], base: str | None) -> Claim:
     naive = headline.control_of(rows, row, "naive") if row else None
     if row is None or naive is None or row.retention is None or naive.retention is None:
         return claim
-    figures = _share(f"{base} kept without rehearsal", naive), _share("with", row)
-    return _decided(claim, row, naive, figures)
+    figures = share(f"{base} kept without rehearsal", naive), share("with", row)
+    return decided(claim, row, naive, figures)
 
 
 def _neither_corner(rows: Sequence[Row], base: str | None) -> Claim:
@@ -180,7 +189,7 @@ def _best_trunk(rows: Sequence[Row]) -> list[Claim]:
         there = [row for row in probes if row.data == data]
         parents = tuple(Figure(name=f"{r.parent}'s trunk", value=number(r.parent_value or 0)) for r in there)
         figures = (Figure(name="merged trunk", value=number(there[0].merged_value)), *parents)
-        verdict = _worst([_at_least(row, 1.0) for row in there])
+        verdict = worst([at_least(row, 1.0) for row in there])
         made.append(dataclasses.replace(claim, figures=figures, verdict=verdict, data=data, remark=""))
     return made or [claim]
 
@@ -225,7 +234,7 @@ def _pair(name: str, value: float, other: str, beside: float) -> tuple[Figure, F
     return Figure(name=name, value=number(value)), Figure(name=other, value=number(beside))
 
 
-def _share(name: str, row: Row) -> Figure:
+def share(name: str, row: Row) -> Figure:
     value = "not known" if row.retention is None else terms.percent(row.retention)
     return Figure(name=name, value=value, interval=terms.interval(row))
 
@@ -234,7 +243,7 @@ def _where(found: Sequence[Row]) -> str:
     return terms.listed(list(dict.fromkeys(row.data for row in found)))
 
 
-def _at_least(row: Row, least: float) -> Verdict:
+def at_least(row: Row, least: float) -> Verdict:
     """Whether a retention is at least so much, or, for 1, above it."""
     if row.retention is None:
         return "not measured"
@@ -245,7 +254,7 @@ def _at_least(row: Row, least: float) -> Verdict:
     return "open" if row.ci_high > least and row.retention > least else "does not hold"
 
 
-def _decided(claim: Claim, upper: Row, lower: Row, figures: tuple[Figure, ...]) -> Claim:
+def decided(claim: Claim, upper: Row, lower: Row, figures: tuple[Figure, ...]) -> Claim:
     """The claim that one row is above another; their retentions are of the same parent on the same pictures."""
     verdict: Verdict = "holds" if upper.merged_value > lower.merged_value else "does not hold"
     if verdict == "holds" and upper.ci_low is not None and lower.ci_high is not None and upper.ci_low <= lower.ci_high:
@@ -253,6 +262,6 @@ def _decided(claim: Claim, upper: Row, lower: Row, figures: tuple[Figure, ...]) 
     return dataclasses.replace(claim, figures=figures, verdict=verdict, data=upper.data, remark="")
 
 
-def _worst(verdicts: Sequence[Verdict]) -> Verdict:
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
     order: tuple[Verdict, ...] = ("does not hold", "not measured", "open", "holds")
     return min(verdicts, key=order.index)

@@ -13,6 +13,9 @@ KEPT = 0.95
 SECTIONS = ("efficiency", "resolution", "robustness")
 """Benchmarks that a report shows by themselves, and not in the table of what was kept."""
 
+RECOGNITION = "recognition"
+"""The benchmark whose rows have a section of their own, but for the few that are in that table too."""
+
 _PROBES = ("knn", "linear_probe", "segmentation_probe")  # of trunks, but where features are all that a parent gives
 
 _FOREMOST = {"promptable": ("promptable", "box_miou"), "image_text": ("zero_shot_classification", "top1")}
@@ -55,8 +58,12 @@ def verdict(rows: Sequence[Row], *, base: str | None = None) -> list[str]:
 
 
 def apart(row: Row) -> bool:
-    """Whether a report shows a row elsewhere than in the table of what was kept."""
-    return row.benchmark in SECTIONS or terms.GROUP in row.metric
+    """Whether a report shows a row elsewhere than in the table of what was kept.
+
+    Of recognition that table has what a parent can do too, the outlines of all things; names are no parent's skill.
+    """
+    named = row.benchmark == RECOGNITION and not row.metric.endswith("_iou")
+    return row.benchmark in SECTIONS or terms.GROUP in row.metric or named
 
 
 def _own(row: Row) -> bool:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vfmerge import card, commit, recipe
-from vfmerge.report import claims, facets, findings, headline, page, sections
-from vfmerge.report.claims import Claim
+from vfmerge.report import claims, facets, findings, headline, page, recognition, recognition_claims, sections
+from vfmerge.report.claims import Claim, Paper
 from vfmerge.report.findings import Findings
+from vfmerge.retention import Row
 
 REPORT = "report.html"
 
@@ -31,7 +32,8 @@ def render(found: Findings) -> str:
     base = plan.base if plan else None
     parts = {
         "kept": ("What was kept", "groups", sections.groups(rows, base=base)),
-        "claims": ("The paper's claims", "claims", _by_text(claims.claims(rows, base=base)) if rows else []),
+        "recognition": ("Recognition", "recognised", recognition.sheets(rows)),
+        "claims": ("The paper's claims", "claims", papers(rows, base=base)),
         "sides": ("Side by side", "sides", sections.sides(rows, base=base)),
         "corner": ("Two parents at once", "corner", sections.corner(rows, base=base)),
         "gallery": ("Pictures", "gallery", found.gallery),
@@ -59,6 +61,18 @@ def render(found: Findings) -> str:
         licence=card.inherit(found.manifest.licences).name if found.manifest and found.manifest.licences else "",
         **{variable: content for _, variable, content in parts.values() if variable},
     )
+
+
+def papers(rows: Sequence[Row], *, base: str | None) -> list[Paper]:
+    """The papers whose method was measured: the second one's where things were named, else, or as well, the first's."""
+    first, second = claims.claims(rows, base=base) if rows else [], recognition_claims.claims(rows)
+    if second and all(claim.verdict == "not measured" for claim in first[1:]):  # the first of them is of any merge
+        first = []
+    papers = [
+        Paper(name="SAM-CLIP, Wang et al., CVPR 2024", link="2310.15308", claims=_by_text(first)),
+        Paper(name="Open-Vocabulary SAM, Yuan et al., ECCV 2024", link="2401.02955", claims=_by_text(second)),
+    ]
+    return [paper for paper in papers if paper.claims]
 
 
 def _by_text(found: Sequence[Claim]) -> list[list[Claim]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from markupsafe import Markup
 
-from vfmerge.report import charts, claims, headline, plots, terms
+from vfmerge.report import charts, claims, headline, plots, recognition, terms
 from vfmerge.report.charts import Kind, Panel, Value
 from vfmerge.retention import Row, number
 
@@ -50,7 +50,7 @@ class Corner:
 
 
 def tiles(rows: Sequence[Row], *, base: str | None) -> list[Tile]:
-    """What was kept of each parent, how well pixels are labelled, and what is left of the base without rehearsal."""
+    """What was kept of each parent, how well pixels and things are named, and what is left without rehearsal."""
     found = [row for parent in headline.parents(rows, base=base) if (row := headline.headline(rows, parent))]
     made = [
         Tile(figure=terms.percent(row.retention), label=f"of {row.parent} kept", note=_noted(row))
@@ -63,12 +63,23 @@ def tiles(rows: Sequence[Row], *, base: str | None) -> list[Tile]:
             label = f"as well as {row.parent} alone at labelling pixels"
             made.append(Tile(figure=f"{terms.times(row.retention)} \N{MULTIPLICATION SIGN}", label=label, note=note))
             break
+    if named := recognition.best_named(rows):
+        made.append(_named(*named))
     for row in found:
         naive = headline.control_of(rows, row, "naive")
         if row.parent == base and naive is not None and naive.retention is not None:
             label = f"of {row.parent} left without rehearsal"
             made.append(Tile(figure=terms.percent(naive.retention), label=label, note=_noted(naive), kind="control"))
     return made
+
+
+def _named(row: Row, baseline: Row | None) -> Tile:
+    """How many things are named right, of novel classes where there are some, and how many by the better baseline."""
+    classes = "of novel things" if row.metric.endswith("_novel") else "of things"
+    beside = f"; {terms.model(baseline.control)}: {terms.percent(baseline.merged_value)}" if baseline else ""
+    asked = terms.PROMPTS[row.metric.partition("_")[0]]
+    note = f"from {asked} on {row.data}{beside}"
+    return Tile(figure=terms.percent(row.merged_value), label=f"{classes} named right", note=note)
 
 
 def groups(rows: Iterable[Row], *, base: str | None) -> list[Group]:
@@ -91,7 +102,7 @@ def sides(rows: Sequence[Row], *, base: str | None) -> list[Panel]:
     """A chart for each measurement; of several parents in one, where the merged model has one value for all."""
     together: dict[tuple[str, str, str, float], list[Row]] = {}
     for group in groups(rows, base=base):
-        for row, _ in group.rows:
+        for row in (row for row, _ in group.rows if row.benchmark != headline.RECOGNITION):
             together.setdefault((row.benchmark, row.data, row.metric, row.merged_value), []).append(row)
     panels = []
     for alike in together.values():
@@ -120,7 +131,7 @@ def _values(rows: Iterable[Row], alike: Sequence[Row]) -> Iterator[Value]:
 
 def matrix(rows: Sequence[Row]) -> Matrix:
     """Every measurement but those with a section of their own, and every control that was measured."""
-    shown = [row for row in rows if not headline.apart(row)]
+    shown = [row for row in rows if not headline.apart(row) and row.benchmark != headline.RECOGNITION]
     controls = list(dict.fromkeys(row.control for row in shown if row.control is not None))
     places: dict[tuple[str, ...], Row] = {}
     values: dict[tuple[str, ...], dict[str | None, float]] = {}

@@ -10,6 +10,7 @@ _BENCHMARKS = {
     "knn": "Nearest neighbours",
     "linear_probe": "Linear probe",
     "promptable": "Prompted masks",
+    "recognition": "Recognition",
     "resolution": "Resolution",
     "retrieval": "Image-text retrieval",
     "robustness": "Robustness",
@@ -48,10 +49,23 @@ _METRICS = {
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
 }
+PROMPTS = {"box": "boxes", "detected": "detected boxes", "point": "points"}
+"""How the metrics of the benchmark `recognition` begin, and what was asked with."""
+
+_METRICS |= {
+    f"{prompts}_{skill}{group}": f"{said} from {asked}{classes}"
+    for prompts, asked in PROMPTS.items()
+    for skill, said in (("iou", "mean IoU"), ("accuracy", "named right"))
+    for group, classes in (("", ""), ("_base", ", base classes"), ("_novel", ", novel classes"))
+}
 _ONE_PASS = "_one_pass"  # behind what was taken of all skills in one pass of the trunk
 _CONTROLS = {
     "cascade": "cascade",
+    "feature_crop": "feature crops named by CLIP",
+    "image_crop": "image crops named by CLIP",
     "naive": "without rehearsal",
+    "neck_only": "own masks, feature crops",
+    "no_fusion": "without fusion",
     "pipeline": "both parents",
     "probe": "head probing",
 }
@@ -108,6 +122,11 @@ def interpolated(control: str | None) -> float | None:
     except ValueError:
         return None
     return share if 0 <= share <= 1 else None
+
+
+def of_recipe(control: str | None) -> bool:
+    """Whether it is a control of the whole recipe (`vfmerge eval --controls`), not one of a benchmark's own."""
+    return control in ("cascade", "naive", "pipeline", "probe") or interpolated(control) is not None
 
 
 def percent(value: float) -> str:

@@ -1,0 +1,130 @@
+"""What a person does with a recogniser: points or boxes to masks that have names.
+
+Open-Vocabulary SAM, arXiv 2401.02955, section 3.4. A picture lies in the input as SAM's does.
+
+Axis letters: N prompts, T texts or classes, D embedding width, H x W pixels of the picture, s x s of a low-resolution
+mask over the padded input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vfmerge.capability import PromptableRecognition, RecognisedImage, Recognition, Vocabulary
+
+from ..promptable.placement import Placement, place
+from ..promptable.prompts import Prompts
+from ..sam.use import PADDING, resize
+from .fusion import covers, fuse
+from .head import Head, Seen, edges_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vfmerge.model import Network
+
+_OFFSET = 1.0  # of mask logits, up and down: SAM's own
+
+
+class Recogniser(PromptableRecognition):
+    """A recogniser at one input size, its SAM's side.
+
+    alpha, beta: the frozen CLIP's part in the scores of classes that were seen in training, and of others. fuse:
+    whether it has any, or the label branch names things alone.
+    """
+
+    def __init__(self, network: Network, *, alpha: float, beta: float, fuse: bool) -> None:
+        assert isinstance(network.head, Head)
+        super().__init__(network)
+        self._head = network.head
+        self._alpha, self._beta, self._fuse = alpha, beta, fuse
+        self.fixed_size = network.head.sam.side
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        return self._head.image_text.encode_text(texts)
+
+    def text_key(self) -> str:
+        return self._head.image_text.text_key()
+
+    def alone(self) -> Recogniser | None:
+        return Recogniser(self.network, alpha=self._alpha, beta=self._beta, fuse=False) if self._fuse else None
+
+    @torch.no_grad()
+    def set_image(self, picture: np.ndarray) -> RecogniserImage:
+        device = next(self.network.parameters()).device
+        side = self._head.sam.side
+        square, placement = place(picture, side=side, padding=PADDING, resize=resize, device=device)
+        seen = self._head.look(self.network.encode(square))
+        shares = (self._alpha, self._beta) if self._fuse else None
+        return RecogniserImage(self._head, seen, placement=placement, shares=shares)
+
+
+class RecogniserImage(RecognisedImage):
+    """An encoded picture. shares: CLIP's part in scores, alpha and beta; none where it has none."""
+
+    def __init__(self, head: Head, seen: Seen, *, placement: Placement, shares: tuple[float, float] | None) -> None:
+        self._head, self._seen, self._placement, self._shares = head, seen, placement, shares
+        self._frame = (placement.side, placement.side)
+
+    @torch.no_grad()
+    def recognise(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        boxes: Tensor | None = None,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Recognition:
+        """The region that is named is the prompt's box, and without one the box of the predicted mask.
+
+        Where that mask is empty, it is the whole input. There is no head for IoUs: they are stability scores.
+        """
+        prompts = self._placement.prompts(
+            boxes=boxes, points=points, labels=labels, masks=None, device=self._seen.embedding.device
+        )
+        low, tokens = self._head.decode(self._seen, prompts, self._frame)  # [N, s, s]
+        edges = edges_of(low > 0, self._frame) if boxes is None else self._edges(boxes.to(low.device))
+        logits = self._placement.outward(low.unsqueeze(1))[:, 0]
+        scores = self._scores(vocabulary, low, tokens, edges=edges, prompts=prompts)
+        return Recognition(logits=logits, ious=_stability(logits), scores=scores)
+
+    def _edges(self, boxes: Tensor) -> Tensor:
+        """Boxes [N, 4] of the picture, far pixels inclusive, in pixels of the input, far edges exclusive.
+
+        What lies far beyond the input is cut off: a region's cost grows with its area.
+        """
+        corners = boxes.reshape(-1, 2, 2) + boxes.new_tensor([[0.0], [1.0]])
+        side = self._placement.side
+        return self._placement.inward(corners).flatten(1).clamp(-side, 2 * side)
+
+    def _scores(
+        self, vocabulary: Vocabulary, low: Tensor, tokens: Tensor, *, edges: Tensor, prompts: Prompts
+    ) -> Tensor:
+        """How likely each class is, [N, T]; without what goes to the background."""
+        head, seen, owner = self._head, self._seen, prompts.owner
+        branch = head.compare(head.embed(seen, tokens, boxes=edges, owner=owner), vocabulary)
+        if self._shares is None:
+            return branch.double().softmax(1)[:, :-1]
+        regions = head.clip.regions(seen.features, boxes=edges, masks=low, owner=owner, frame=self._frame)
+        alpha, beta = self._shares
+        return fuse(
+            branch,
+            head.compare(regions, vocabulary),
+            seen=vocabulary.seen.to(branch.device),
+            covered=covers(low, *seen.features.maps[-1].shape[-2:]),
+            alpha=alpha,
+            beta=beta,
+        )
+
+
+def _stability(logits: Tensor) -> Tensor:
+    """IoU of each mask [N, H, W] at a higher with itself at a lower threshold: [N], in 0..1, of one nowhere 0.
+
+    SAM filters masks by it (arXiv 2304.02643, appendix B); as an estimate of how good a mask is, chosen here.
+    """
+    inner, outer = ((logits > threshold).sum((1, 2)) for threshold in (_OFFSET, -_OFFSET))
+    return inner / outer.clamp(min=1)
