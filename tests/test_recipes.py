@@ -14,8 +14,8 @@ import pytest
 from vfmerge import engine, recipe
 from vfmerge.cli import main
 
-TINY = ("shapes_sam_dino", "shapes_clip_mae", "shapes_sam_clip_dino", "shapes_radio", "shapes_unic")
-LARGE = ("sam_clip", "sam_dino", "clip_mae", "sam_clip_dino", "radio", "unic")
+TINY = ("shapes_sam_dino", "shapes_clip_mae", "shapes_sam_clip_dino", "shapes_radio", "shapes_unic", "ovsam_tiny")
+LARGE = ("sam_clip", "sam_dino", "clip_mae", "sam_clip_dino", "radio", "unic", "ovsam")
 
 
 def shorten(name: str) -> list[str]:
@@ -42,6 +42,8 @@ def options(name: str) -> list[str]:
         "deit": ["parents.deit.options.pretrained=null", "parents.deit.options.random=true"],
         "images": ["data.images={kind: shapes, layout: mixed, count: 40600000, masks: false}"],
         "sa1b": ["data.sa1b={kind: shapes, layout: several, count: 600000}"],
+        "coco": ["data.coco={kind: shapes, count: 100000, names: colour, unseen: true, keep: seen}"],
+        "held_out": ["data.held_out={kind: shapes, count: 5000, names: colour, unseen: true}"],
     }
     text = recipe.builtin()[name].read_text(encoding="utf-8")
     named = [key for key in known if f"\n  {key}:" in text]
@@ -68,8 +70,9 @@ def test_a_large_recipe_passes_every_check(name: str, capsys: pytest.CaptureFixt
 
 def test_large_and_tiny_recipes_are_alike() -> None:
     """A tiny variant has its large one's base, parents, and adapters."""
-    for large in ("sam_dino", "clip_mae", "sam_clip_dino", "radio"):
-        first, second = recipe.load(large, options(large)), recipe.load(f"shapes_{large}")
+    pairs = {large: f"shapes_{large}" for large in ("sam_dino", "clip_mae", "sam_clip_dino", "radio")}
+    for large, tiny in (pairs | {"ovsam": "ovsam_tiny"}).items():
+        first, second = recipe.load(large, options(large)), recipe.load(tiny)
         assert first.base == second.base
         assert [(name, parent.adapter) for name, parent in first.parents.items()] == [
             (name, parent.adapter) for name, parent in second.parents.items()
