@@ -160,7 +160,7 @@ def test_gallery_has_a_column_for_each_model(controlled: Path) -> None:
     """Picture, truth, parents, controls and the merged model, for each picture shown."""
     index = json.loads((controlled / "gallery" / "gallery.json").read_text())
     keys = [column["key"] for column in index["columns"]]
-    assert keys == ["picture", "truth", "clip", "sam", "pipeline", "cascade", "probe", "naive", "merged"]
+    assert keys == ["picture", "truth", "sam", "clip", "pipeline", "cascade", "probe", "naive", "merged"]
     for row in index["rows"]:
         assert row["rank"] in ("best", "median", "worst")
         for cell in row["cells"]:

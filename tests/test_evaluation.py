@@ -12,9 +12,10 @@ from PIL import Image
 from vfmerge_adapters.open_clip import OpenCLIP
 
 import vfmerge
-from vfmerge import engine, gallery, recipe, retention
+from vfmerge import engine, recipe, retention
 from vfmerge.cli import main
 from vfmerge.errors import CheckpointError
+from vfmerge.views.segmentation import SegmentationViews
 
 KEYS = {"parent", "capability", "benchmark", "data", "metric", "parent_value", "merged_value", "retention", "n"}
 KEYS |= {"ci_low", "ci_high", "control"}
@@ -88,8 +89,7 @@ def test_figures_stand_without_pictures(
     """Where nothing can be drawn, that is said, and table and report are written."""
     run = tmp_path / "run"
     shutil.copytree(finished, run)
-    monkeypatch.setattr(gallery, "_LOOKED_AT", 1)
-    monkeypatch.setattr(gallery, "annotated", lambda sample: False)
+    monkeypatch.setattr(SegmentationViews, "crowd", lambda views, sample: 0)
     segment = "{benchmark: zero_shot_segmentation, data: held_out, size: 48, two_head_size: 48, templates: plain}"
     assert main(["eval", str(run), f"evaluate.segment={segment}"]) == 0
     assert "no pictures in the report" in capsys.readouterr().err

@@ -164,7 +164,8 @@ def test_the_report_is_shown(run: Path, show: Callable[..., typing.Any]) -> None
     assert page.get_by_role("table", name="Retention of the merged model").is_visible()
     assert page.get_by_role("rowheader", name="Prompted masks: mean IoU from boxes").first.is_visible()
     assert page.get_by_role("table", name="From boxes, 1,024 things").get_by_role("row").count() == 8
-    assert page.get_by_role("table", name="Claims of the paper").get_by_role("row").count() == 8
+    assert page.get_by_role("table", name="Claims of SAM-CLIP").get_by_role("row").count() == 8
+    assert page.get_by_role("table", name="Claims of Open-Vocabulary SAM").get_by_role("row").count() == 4
     pictures = page.evaluate("[...document.images].map(each => [each.complete, each.naturalWidth, each.alt !== ''])")
     assert pictures == [[True, 208, True]] * 16
     charts = page.evaluate("[...document.querySelectorAll('svg')].map(each => each.getBoundingClientRect().width)")

@@ -23,6 +23,7 @@ from vfmerge.model import Network
 from vfmerge.recipe import Evaluation
 from vfmerge.retention import Row
 from vfmerge.subject import Subject
+from vfmerge.views.segmentation import SegmentationViews
 
 FIELDS = [
     "parent",
@@ -318,7 +319,8 @@ def test_gallery_shows_what_each_model_sees(tmp_path: Path) -> None:
     benchmark = ZeroShotSegmentation(templates="plain")
     parents = {"clip": Reader(blind=True), "sam": Segmenter()}
     path = tmp_path / "gallery.png"
-    picture.draw(path, source=World(), benchmark=benchmark, parents=parents, merged=PARENTS, count=2)
+    alone, merged = Subject(name="parents", capabilities=parents), Subject(name="merged", capabilities=PARENTS)
+    picture.draw(path, SegmentationViews(benchmark, World(), parents=alone, models=[merged]), count=2)
     page = np.array(Image.open(path))
     side = page.shape[1] // 5
     panels = [page[60:-50, 30 + n * (side - 8) : 30 + n * (side - 8) + 190] for n in range(5)]
@@ -328,15 +330,3 @@ def test_gallery_shows_what_each_model_sees(tmp_path: Path) -> None:
     assert colourful[1] == pytest.approx(colourful[4], rel=0.02)
     assert colourful[2] == pytest.approx(colourful[1], rel=0.1)
     assert colourful[3] > 1.5 * colourful[1]
-
-
-def test_gallery_needs_both_parents(tmp_path: Path) -> None:
-    """A gallery of one parent is refused in words."""
-    with pytest.raises(InputError, match="without clip and sam"):
-        picture.draw(
-            tmp_path / "x.png",
-            source=World(),
-            benchmark=ZeroShotSegmentation(),
-            parents={"sam": Segmenter()},
-            merged=PARENTS,
-        )

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from vfmerge import card, folder, gallery, measurement, parts, picture, recipe, retention, store
+from vfmerge.benchmarks.recognition import Recognition
 from vfmerge.benchmarks.segmentation import ZeroShotSegmentation
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError
@@ -19,6 +20,9 @@ from vfmerge.report import report
 from vfmerge.retention import Row
 from vfmerge.session import Session
 from vfmerge.subject import Subject
+from vfmerge.views.recognition import RecognitionViews
+from vfmerge.views.segmentation import SegmentationViews
+from vfmerge.views.view import Views
 
 RETENTION, PICTURE, MERGED, CACHE = "retention.json", "picture.png", "merged", "cache"
 
@@ -71,35 +75,24 @@ def publish(
     if not rows:
         return run / RETENTION
     try:
-        draw(plan, run / PICTURE, parents, models[0], sources)
-        gallery.write(run, plan, parents, models, sources)
+        if views := _views(plan, parents, models, sources):
+            picture.draw(run / PICTURE, views)
+            gallery.write(run, views)
     except InputError as error:  # no picture among those looked at has anything to show: the figures stand all the same
         print(f"no pictures in the report: {error}", file=sys.stderr)
     return report.write(run)
 
 
-def draw(
-    plan: Recipe,
-    path: Path,
-    parents: Subject,
-    merged: Subject,
-    sources: Mapping[str, Source],
-) -> None:
-    """A gallery of the recipe's first zero-shot segmentation, if it has one and its parents are there."""
-    made = parts.build_benchmarks(plan)
-    for name, evaluation in plan.evaluate.items():
-        benchmark = made[name]
-        if isinstance(benchmark, ZeroShotSegmentation) and parents.capabilities.keys() >= set(
-            benchmark.tasks().values()
-        ):
-            picture.draw(
-                path,
-                source=sources[evaluation.data],
-                benchmark=benchmark,
-                parents=parents.capabilities,
-                merged=merged.capabilities,
-            )
-            return
+def _views(plan: Recipe, parents: Subject, models: Sequence[Subject], sources: Mapping[str, Source]) -> Views | None:
+    """What can be shown: of the recipe's first zero-shot segmentation, else of its first recognition, else nothing."""
+    made = [(each, sources[plan.evaluate[name].data]) for name, each in parts.build_benchmarks(plan).items()]
+    for benchmark, source in made:
+        if isinstance(benchmark, ZeroShotSegmentation):
+            return SegmentationViews(benchmark, source, parents=parents, models=models)
+    for benchmark, source in made:
+        if isinstance(benchmark, Recognition):
+            return RecognitionViews(benchmark, source, parents=parents, merged=models[0])
+    return None
 
 
 def save_merged(session: Session, rows: list[Row], *, name: str) -> None:

@@ -94,7 +94,7 @@ class Recognition(Benchmark):
         return "" if self._detections is None else hashlib.sha256(paths.read_whole(self._detections)).hexdigest()
 
     def measure(self, model: Mapping[str, Capability], source: Source, setup: Setup = Setup()) -> list[Score]:
-        answerer = self._answerer(model, source)
+        answerer = self.answerer(model, source)
         if answerer is None:
             return []
         base = np.array([name not in source.unseen for name in source.classes])
@@ -141,7 +141,7 @@ class Recognition(Benchmark):
             found["no_fusion"] = alone
         return {name: {self._task: each} for name, each in found.items()}
 
-    def _answerer(self, model: Mapping[str, Capability], source: Source) -> Answerer | None:
+    def answerer(self, model: Mapping[str, Capability], source: Source) -> Answerer | None:
         """What answers prompts, with names if the model knows some; none where nothing does."""
         recogniser, promptable = recogniser_of(model, self._task), promptable_of(model, self._promptable)
         if recogniser is not None:

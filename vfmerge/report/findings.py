@@ -55,11 +55,15 @@ class Column(_Part):
 
 
 class Cell(_Part):
-    """One picture of the gallery. alt: what is on it. score: how well it is labelled, 0 to 1, where that is known."""
+    """One picture of the gallery. alt: what is on it.
+
+    score: how good that is, 0 to 1, where it is known. said: the same in words, where the number alone does not tell.
+    """
 
     file: str = pydantic.Field(pattern=r"^[\w.-]+\.png$")
     alt: str
     score: float | None = None
+    said: str = ""
 
 
 class Case(_Part):
@@ -72,8 +76,9 @@ class Case(_Part):
 
 
 class Gallery(_Part):
-    """`gallery/gallery.json`. images: by file, as `data:` URIs."""
+    """`gallery/gallery.json`. notes: how it is to be read. images: by file, as `data:` URIs."""
 
+    notes: tuple[str, ...] = ()
     classes: tuple[Class, ...] = ()
     columns: tuple[Column, ...]
     rows: tuple[Case, ...]

@@ -42,7 +42,7 @@ class Placement:
         if not self.padded:
             return self.side, self.side
         scale = self.side / max(self.outer)
-        return int(self.outer[0] * scale + 0.5), int(self.outer[1] * scale + 0.5)
+        return max(int(self.outer[0] * scale + 0.5), 1), max(int(self.outer[1] * scale + 0.5), 1)
 
     def inward(self, places: Tensor) -> Tensor:
         """Pixels of the picture [..., 2], x and y, to those of the square."""

@@ -1,0 +1,1 @@
+"""What models see in pictures, one evaluation at a time, for a run's picture, its gallery and its report."""
