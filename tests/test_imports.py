@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 ENGINE, ADAPTERS = ROOT / "vfmerge", ROOT / "adapters" / "vfmerge_adapters"
 MODEL_LIBRARIES = {"open_clip", "segment_anything", "timm", "transformers", "torchvision", "vfmerge_adapters"}
 FOR_ADAPTERS = {"adapter", "capability", "losses", "errors", "model", "random", "weights"}
-FOR_ADAPTERS |= {"config", "features", "layers", "pixels", "points", "problem", "spdx", "templates"}
+FOR_ADAPTERS |= {"config", "features", "hub", "images", "layers", "pixels", "points", "problem", "spdx"}
+FOR_ADAPTERS |= {"templates"}
 FOR_TRAINING = FOR_ADAPTERS | {"data", "benchmarks"}  # the scripts that made the tiny parents
 
 
@@ -133,6 +134,8 @@ def test_nothing_read_is_run(folder: Path) -> None:
         "vfmerge_adapters.timm, vfmerge_adapters.transformers_vision, vfmerge_adapters.transformers_clip",
         "vfmerge_adapters.transformers_sam, vfmerge_adapters.promptable.loss, vfmerge.features.parent",
         "vfmerge.new, vfmerge.testing, vfmerge.testing.command",
+        "vfmerge.images, vfmerge.heads, vfmerge.naming, vfmerge.predict.question, vfmerge.predict.pictures",
+        "vfmerge.predict.folder, vfmerge.hub, vfmerge.bridge",
     ],
 )
 def test_no_torch(names: str) -> None:

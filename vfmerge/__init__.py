@@ -3,6 +3,9 @@
 model = vfmerge.load("runs/quickstart/merged")
 model.clip.encode_image([picture])            # what CLIP does
 model.sam.set_image(picture).predict(boxes=…)  # what SAM does
+model.segment(picture, ["cat", "dog"])         # what neither could: texts to masks
+
+After `import vfmerge`, `transformers.AutoModel.from_pretrained` knows merged models too.
 """
 
 from __future__ import annotations
@@ -10,14 +13,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vfmerge import bridge
+
 if TYPE_CHECKING:
     from vfmerge.model import MergedModel
 
 __version__ = "0.1.0"
 
 
-def load(path: str | Path, *, device: str = "cpu") -> MergedModel:
-    """A merged model from its folder, without its parents' files and without network; see `vfmerge.model.load`."""
+def load(path: str | Path, *, device: str = "cpu", revision: str | None = None) -> MergedModel:
+    """A merged model from its folder or its id on the Hugging Face hub, without its parents' files.
+
+    A folder needs no network, nor does what is in the hub's cache; see `vfmerge.model.load`.
+    """
     from vfmerge import model
 
-    return model.load(path, device=device)
+    return model.load(path, device=device, revision=revision)
+
+
+bridge.build()

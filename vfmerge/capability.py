@@ -1,7 +1,8 @@
 """What a person does with a model. A parent and a merged model offer the same capability through the same code.
 
 Every capability takes pictures as they come from a file, uint8 RGB arrays [H, W, 3] of any size, and brings them to its
-model's size and normalisation itself. It runs without gradients.
+model's size, normalisation and type of numbers itself. It runs without gradients. Those that come with vfmerge take
+pictures in any form of `vfmerge.images`, by `as_pictures`.
 
 Axis letters: B pictures, H x W pixels, D embedding width, T texts or classes, S sentences of a class, h x w cells,
 N prompts, K masks a prompt.
@@ -11,18 +12,53 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
+
+from vfmerge.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor, nn
 
     from vfmerge.adapter import Features
+    from vfmerge.images import One, Several
     from vfmerge.model import Network
     from vfmerge.templates import Templates
 
     Picture = np.ndarray  # uint8 [H, W, 3], RGB
+    Pictures = One | Several | Sequence[Picture]
+
+
+def as_pictures(images: Pictures) -> list[Picture]:
+    """One picture or several, in any form of `vfmerge.images.pictures`, as capabilities look at them.
+
+    An array that is one already passes as it is, however small. Raises InputError for what is no picture.
+    """
+    from vfmerge.images import pictures, several
+
+    if isinstance(images, Sequence) and not isinstance(images, str):
+        images = list(images)
+    each: list[One] = list(images) if several(images) else [images]  # type: ignore[arg-type, list-item]
+    arrays = [one for one in each if _is_picture(one)]
+    return arrays if arrays and len(arrays) == len(each) else list(pictures(images))
+
+
+def as_picture(image: One) -> Picture:
+    """The same of a single picture. Raises InputError for several, too."""
+    found = as_pictures(image)
+    if len(found) != 1:
+        raise InputError(f"image: {len(found)} pictures; give one at a time")
+    return found[0]
+
+
+def _is_picture(image: object) -> TypeGuard[Picture]:
+    import numpy as np
+
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        return False
+    return image.ndim == 3 and image.shape[2] == 3 and image.size > 0
 
 
 class Capability(abc.ABC):
@@ -35,6 +71,33 @@ class Capability(abc.ABC):
     def __init__(self, network: Network) -> None:
         """network: the trunk and the head that answer; probes and counts look at it too."""
         self.network = network
+
+    @property
+    def device(self) -> torch.device:
+        """Where its trunk is, and its inputs go."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The numbers that its trunk is made of, and its inputs become."""
+        return next(self.network.parameters()).dtype
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Moves its network as `torch.nn.Module.to` does, in place: the trunk too, which other heads may share."""
+        self.network.to(*args, **kwargs)
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets its network's mode, and so the trunk's."""
+        self.network.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        return self.train(False)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The trunk's and its head's."""
+        return self.network.parameters()
 
     @property
     def seen_by(self) -> nn.Module:

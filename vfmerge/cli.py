@@ -23,6 +23,7 @@ _COMMANDS = {  # name: the one line that --help says; the code is vfmerge.comman
     "check": "Check a recipe, its data and its parameters, or an adapter.",
     "eval": "Measure a run or a merged model against its parents.",
     "compare": "Set several runs side by side.",
+    "predict": "Find, outline and name what is in pictures, by a merged model.",
     "ls": "List adapters, recipes, benchmarks and kinds of data.",
     "cp": "Copy a built-in recipe, to edit it.",
     "new": "Write an adapter that runs at once, to change it into your own.",

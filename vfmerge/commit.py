@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from vfmerge.errors import CheckpointError, InputError, RunError, one_line
@@ -56,6 +56,27 @@ def commit(folder: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+def add(folder: Path, write: Callable[[Path], object]) -> None:
+    """As `commit`, into a folder whose other files stay, whoever wrote them: they are not in the manifest.
+
+    A kill half-way may leave files of both, but no manifest that would vouch for them.
+    """
+    folder = folder.resolve()
+    new = _beside("new", folder)
+    try:
+        commit(new, write)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for name in sorted(_files(new), key=lambda name: name == MANIFEST):  # the manifest at last
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(new / name, folder / name)
+        sync(folder)
+    except OSError as error:
+        raise _unwritten(folder, error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def recover(folder: Path) -> None:
     """Undo the commit of `folder` that a kill broke off: a folder not yet replaced comes back, left-overs go.
 
@@ -80,13 +101,18 @@ def remove(folder: Path) -> None:
         raise _unwritten(folder, error) from error
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path, *, only: Collection[str] | None = None) -> None:
     """Raise a `CheckpointError` that names the first file of a committed folder that is missing, extra or differs.
 
+    only: the files that are looked at, where not all matter; then they may be links, which a hub's cache is made of.
     `InputError` for a folder of a newer vfmerge.
     """
     expected = _read_manifest(folder)
-    found = {name: path for name, path in _files(folder).items() if name != MANIFEST}
+    if only is None:
+        found = {name: path for name, path in _files(folder).items() if name != MANIFEST}
+    else:
+        expected = {name: entry for name, entry in expected.items() if name in only}
+        found = {name: (folder / name).resolve() for name in only if (folder / name).exists()}
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise _damaged(folder, f"{name} is missing")
@@ -140,7 +166,7 @@ def _fill(temporary: Path, write: Callable[[Path], object]) -> None:
     fault("written")
     _settle(temporary)
     manifest = temporary / MANIFEST
-    assert not manifest.exists()
+    manifest.unlink(missing_ok=True)  # of a folder that was whole already: this one is of all that is there
     entries = {name: (path.stat().st_size, digest(path)) for name, path in _files(temporary).items()}
     manifest.write_bytes(_render(entries, schema=SCHEMA))
     fault("manifest")

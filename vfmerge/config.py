@@ -17,6 +17,7 @@ from vfmerge.errors import CheckpointError, InputError, one_line
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 SCHEMA = 1
+MODEL_TYPE, ARCHITECTURE = "vfmerge", "VfmergeModel"
 
 
 class Part(pydantic.BaseModel):
@@ -46,8 +47,9 @@ class Config(pydantic.BaseModel):
     """heads without a parent, built upon those of parents"""
 
     def dump(self) -> str:
-        """As it is written to the file."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2) + "\n"
+        """As it is written to the file; what comes first is by what transformers knows its classes."""
+        classes = {"model_type": MODEL_TYPE, "architectures": [ARCHITECTURE]}
+        return json.dumps(classes | self.model_dump(mode="json", by_alias=True), indent=2) + "\n"
 
 
 def read(folder: Path) -> Config:

@@ -11,18 +11,22 @@ Axis letters: B images, H x W pixels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import torch
 from torch import Tensor, nn
 
-from vfmerge import commit, config, weights
+from vfmerge import commit, config, hub, weights
 from vfmerge.adapter import Adapter, AuxiliaryAdapter, BaseAdapter, Batch, Features, LabelledAdapter
 from vfmerge.capability import Capability
 from vfmerge.errors import InputError
 from vfmerge.pixels import resize
+
+if TYPE_CHECKING:
+    from vfmerge.images import One, Several
+    from vfmerge.segmentation import Options, Segmentation
 
 
 class Network(nn.Module):
@@ -112,6 +116,7 @@ class MergedModel(nn.Module):
                 self.heads[name] = each.head(lender.features, upon)
         self.fixed = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
         """Parameters that no stage may train: text towers, prompt encoders."""
+        self._asked: dict[str, Capability] = {}
 
     def network(self, task: str) -> Network:
         """The trunk with one head; it shares this model's parameters."""
@@ -136,11 +141,43 @@ class MergedModel(nn.Module):
             task: adapter.capability(Network(trunk, self.heads[task]).eval()) for task, adapter in self.adapters.items()
         }
 
+    @overload
+    def segment(self, image: One, classes: Sequence[str], **options: Unpack[Options]) -> Segmentation: ...
+
+    @overload
+    def segment(self, image: Several, classes: Sequence[str], **options: Unpack[Options]) -> list[Segmentation]: ...
+
+    def segment(
+        self, image: One | Several, classes: Sequence[str], **options: Unpack[Options]
+    ) -> Segmentation | list[Segmentation]:
+        """Where in a picture are things of these names? Masks, scores and a label map, in one pass of the trunk.
+
+        image: a path, an image of Pillow's, an array [H, W, C], a tensor [C, H, W], or a list of these; several
+        pictures, which an array or tensor of four axes is too, give a list. See `vfmerge.images.pictures`.
+        options: background, threshold, templates, and image_text and promptable, the tasks whose heads answer where
+        the model has several that could; see `vfmerge.segmentation.Options`.
+        Raises InputError for a picture, name or option that cannot be used, and for a model that lacks a head.
+        """
+        from vfmerge import images
+        from vfmerge.segmentation import Segmenter
+
+        segmenter = Segmenter(self.capabilities(), classes, **options)
+        found = [segmenter.segment(picture) for picture in images.pictures(image)]
+        return found if images.several(image) else found[0]
+
     def __getattr__(self, name: str) -> Any:
         heads = self.__dict__.get("_modules", {}).get("heads")
         if heads is not None and name in heads:
-            return self.capability(name)
+            return self._ask(name)
         return super().__getattr__(name)
+
+    def _ask(self, task: str) -> Capability:
+        """The same capability each time, so that it remembers what it was told (which image is set), in eval mode."""
+        found = self._asked.get(task)
+        if found is None or found.network.trunk is not self.trunk or found.network.head is not self.heads[task]:
+            found = self._asked[task] = self.capability(task)
+        found.network.eval()
+        return found
 
     def start(self, teachers: Mapping[str, Network]) -> None:
         """First weights: the base's own trunk; each head as its adapter starts it, those upon others after them."""
@@ -152,10 +189,19 @@ class MergedModel(nn.Module):
             if isinstance(adapter, LabelledAdapter):
                 adapter.start(self.heads[name])
 
-    def save(self, folder: Path, *, names: Mapping[str, str], texts: Mapping[str, str]) -> None:
+    def save(
+        self,
+        folder: Path,
+        *,
+        names: Mapping[str, str],
+        texts: Mapping[str, str],
+        tensors: Mapping[str, Tensor] | None = None,
+        beside: bool = False,
+    ) -> None:
         """Write the model as a folder, whole or not at all.
 
-        names: the installed adapter's name of each task. texts: further files by name (model card, recipe).
+        names: the installed adapter's name of each task. texts: further files by name (model card, recipe). tensors:
+        none is its own state dict. beside: into a folder that may hold files of others, which stay.
         """
         described = {
             name: config.Part(adapter=names[name], options=adapter.portable(), licence=adapter.licence)
@@ -168,24 +214,27 @@ class MergedModel(nn.Module):
         )
 
         def write(temporary: Path) -> None:
-            weights.save(temporary / config.WEIGHTS, self.state_dict())
+            weights.save(temporary / config.WEIGHTS, self.state_dict() if tensors is None else tensors)
             (temporary / config.CONFIG).write_text(made.dump())
             for name, text in texts.items():
                 (temporary / name).write_text(text)
 
-        commit.commit(folder, write)
+        (commit.add if beside else commit.commit)(folder, write)
 
     def _is_parent(self, name: str) -> bool:
         return isinstance(self.adapters[name], AuxiliaryAdapter)
 
 
-def load(path: str | Path, *, device: str = "cpu") -> MergedModel:
+def load(path: str | Path, *, device: str = "cpu", revision: str | None = None) -> MergedModel:
     """Rebuild a merged model from its folder, in eval mode.
 
-    Raises InputError if the folder is no merged model, or was made with an adapter that is not installed, and
-    CheckpointError if a file is damaged.
+    path: of the folder; or, as a text, the id that a model has on the Hugging Face hub, `owner/name` or
+    `owner/name@revision`, which is fetched into the hub's cache if it is not there. revision: of that: a branch, a tag
+    or a commit.
+    Raises InputError if the folder is no merged model, or was made with an adapter that is not installed, or if the hub
+    has no such; CheckpointError if a file is damaged.
     """
-    folder = Path(path).expanduser()
+    folder = hub.find(path, revision=revision)
     tensors = read(folder)
     made = config.read(folder)
     adapters = config.build_all(made, where=str(folder))
@@ -195,8 +244,11 @@ def load(path: str | Path, *, device: str = "cpu") -> MergedModel:
 
 
 def read(folder: Path) -> dict[str, Tensor]:
-    """All tensors in a merged model's folder, if it is as it was written. Raises CheckpointError if it is not."""
-    commit.verify(folder)
+    """All tensors in a merged model's folder, if it is as it was written. Raises CheckpointError if it is not.
+
+    That is, what is read of it: a card may be edited, and a hub and git put files of their own beside it.
+    """
+    commit.verify(folder, only=(config.CONFIG, config.WEIGHTS))
     return weights.read(folder / config.WEIGHTS)
 
 

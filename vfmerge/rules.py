@@ -24,7 +24,7 @@ get_parameter get_submodule half heads ipu items keys load_state_dict modules mt
 named_modules named_parameters network parameters pop register_backward_hook register_buffer
 register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
 register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
-register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ save set_extra_state set_submodule
+register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ save segment set_extra_state set_submodule
 share_memory start state_dict to to_empty train training trunk type update values xpu zero_grad
 """
 RESERVED = frozenset(_RESERVED.split())

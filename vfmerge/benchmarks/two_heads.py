@@ -16,6 +16,7 @@ Axis letters: H x W pixels, h x w cells, K classes with the background if it is 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ from .cells import Cells
 if TYPE_CHECKING:
     from torch import Tensor
 
-_AT_ONCE = 32  # prompts decoded in one call, so that memory does not grow with the number of things
+_AT_ONCE, _PIXELS = 32, 2**26  # at most so many prompts, and pixels of logits, are decoded in one call
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +38,18 @@ class Thing:
 
     label: int
     cells: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Claims:
+    """Some things and their masks. labels: int64 [N], their classes. logits: float [N, H, W], of the masks.
+
+    strength: float [N, H, W], how strongly each claims each pixel, in 0..1; 0 where its mask is not.
+    """
+
+    labels: Tensor
+    logits: Tensor
+    strength: Tensor
 
 
 class TwoHeads:
@@ -65,23 +78,31 @@ class TwoHeads:
 
         logits = self._cells.logits(picture)
         frame = (picture.shape[0], picture.shape[1])
-        chance = logits.softmax(0)  # [K, h, w]
         labels = torch.full(frame, self._cells.classes, dtype=torch.long, device=logits.device)
         if self._cells.background == "ignore":
             labels = self._cells.spread(logits, frame)
+        best = torch.zeros(frame, device=logits.device)
+        for claims in self.claims(picture, logits.softmax(0), name=name):
+            strength, winner = claims.strength.max(0)
+            labels = torch.where(strength > best, claims.labels[winner], labels)
+            best = torch.maximum(best, strength)
+        return labels.cpu().numpy()
+
+    def claims(self, picture: np.ndarray, chance: Tensor, *, name: str) -> Iterator[Claims]:
+        """What the cells' probabilities of classes [K, h, w] call up in a picture, some things at a time."""
+        import torch
+
         things = self._find(chance.cpu().numpy())
         if not things:
-            return labels.cpu().numpy()
+            return
+        frame = (picture.shape[0], picture.shape[1])
         image = self._promptable.set_image(picture)
-        best = torch.zeros(frame, device=logits.device)
-        for start in range(0, len(things), _AT_ONCE):
-            some = things[start : start + _AT_ONCE]
+        size = max(1, min(_AT_ONCE, _PIXELS // (frame[0] * frame[1])))
+        for start in range(0, len(things), size):
+            some = things[start : start + size]
             masks = self._predict(image, some, chance, frame, name=name, first=start)
-            score, winner = self._weigh(masks, some, chance).max(0)
-            classes = torch.tensor([thing.label for thing in some], device=labels.device)
-            labels = torch.where(score > best, classes[winner], labels)
-            best = torch.maximum(best, score)
-        return labels.cpu().numpy()
+            labels = torch.tensor([thing.label for thing in some], device=chance.device)
+            yield Claims(labels=labels, logits=masks, strength=self._weigh(masks, labels, chance))
 
     def _find(self, chance: np.ndarray) -> list[Thing]:
         """What to prompt for: components (or all) of the cells that a class wins, where it is sure of one at least."""
@@ -138,7 +159,7 @@ class TwoHeads:
         y = (rows[chosen] + 0.5) * frame[0] / height - 0.5
         return np.stack([x, y], axis=1).astype(np.float32)
 
-    def _weigh(self, masks: Tensor, things: list[Thing], chance: Tensor) -> Tensor:
+    def _weigh(self, masks: Tensor, labels: Tensor, chance: Tensor) -> Tensor:
         """How strongly each thing claims each pixel [N, H, W], 0 where its mask is not."""
         import torch
         import torch.nn.functional as F
@@ -147,9 +168,8 @@ class TwoHeads:
         share = F.adaptive_avg_pool2d(
             inside.float(), (chance.shape[-2], chance.shape[-1])
         )  # of a cell that the mask covers, [N, h, w]
-        classes = torch.tensor([thing.label for thing in things], device=chance.device)
         covered = share.flatten(1).sum(1).clamp(min=1e-6)
-        presence = (share * chance[classes]).flatten(1).sum(1) / covered
+        presence = (share * chance[labels]).flatten(1).sum(1) / covered
         return torch.where(inside, masks.sigmoid() * presence[:, None, None], torch.zeros_like(masks))
 
 

@@ -62,12 +62,17 @@ def decode(
     with _opened(data, formats=FORMATS, called="JPEG, PNG, WebP, BMP or GIF", name=name) as image:
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        image.load()
-        orientation = _orientation(image, annotated=annotated, name=name)
-        upright = _rgb(image, name=name)
-        if orientation in _UPRIGHT:
-            upright = upright.transpose(_UPRIGHT[orientation])
-        return np.array(upright)
+        return _upright(image, annotated=annotated, name=name)
+
+
+def convert(image: Image.Image, *, name: str) -> np.ndarray:
+    """Turn a picture that Pillow opened or made into uint8 [H, W, 3], RGB, writable, as if it came from a file.
+
+    Raises BadSample and nothing else.
+    """
+    with _decoding(name=name):
+        check_size(image.size, name=name)
+        return _upright(image, annotated=None, name=name)
 
 
 def decode_numbers(data: bytes, *, name: str, colours: bool = False) -> np.ndarray:
@@ -94,24 +99,43 @@ def _colour_type(kind: int) -> str:
 @contextlib.contextmanager
 def _opened(data: bytes, *, formats: tuple[str, ...], called: str, name: str) -> Iterator[Image.Image]:
     """A picture of a size that is read, not yet decoded. Whatever is raised inside becomes a BadSample."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd EXIF, which harms nothing, and of large pictures: see _check_size
+    with _decoding(name=name):
         try:
-            with Image.open(io.BytesIO(data), formats=formats) as image:
-                _check_size(image, name=name)
-                yield image
-        except BadSample:
-            raise
+            opened = Image.open(io.BytesIO(data), formats=formats)
         except UnidentifiedImageError as error:
             raise BadSample(f"{name}: is no {called} file, or its beginning is damaged") from error
+        with opened as image:
+            check_size(image.size, name=name)
+            yield image
+
+
+@contextlib.contextmanager
+def _decoding(*, name: str) -> Iterator[None]:
+    """Whatever is raised inside becomes a BadSample."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd EXIF, which harms nothing, and of large pictures: see check_size
+        try:
+            yield
+        except BadSample:
+            raise
         except Exception as error:  # damaged files raise half of the built-in exceptions from inside the decoders
             reason = printable(f"{type(error).__name__}: {error}")[:120]
             raise BadSample(f"{name}: cannot be decoded: {reason}") from error
 
 
-def _check_size(image: Image.Image, *, name: str) -> None:
-    """Refuse by the header, before pixels are unpacked, so that a small file cannot fill the memory."""
-    width, height = image.size
+def _upright(image: Image.Image, *, annotated: tuple[int, int] | None, name: str) -> np.ndarray:
+    """The pixels of a picture, decoded, turned and converted."""
+    image.load()
+    orientation = _orientation(image, annotated=annotated, name=name)
+    upright = _rgb(image, name=name)
+    if orientation in _UPRIGHT:
+        upright = upright.transpose(_UPRIGHT[orientation])
+    return np.array(upright)
+
+
+def check_size(size: tuple[int, int], *, name: str) -> None:
+    """Refuse a width and height before pixels are unpacked, so that a small file cannot fill the memory."""
+    width, height = size
     if min(width, height) < MIN_SIDE:
         raise BadSample(f"{name}: has {width} x {height} pixels; the smaller side must be at least {MIN_SIDE}")
     if width * height > MAX_PIXELS:

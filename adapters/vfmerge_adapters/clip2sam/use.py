@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vfmerge.capability import PromptableRecognition, RecognisedImage, Recognition, Vocabulary
+from vfmerge.capability import PromptableRecognition, RecognisedImage, Recognition, Vocabulary, as_picture
 
 from ..promptable.placement import Placement, place
 from ..promptable.prompts import Prompts
@@ -23,8 +23,7 @@ from .fusion import covers, fuse
 from .head import Head, Seen, edges_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from vfmerge.images import One
     from vfmerge.model import Network
 
 _OFFSET = 1.0  # of mask logits, up and down: SAM's own
@@ -54,11 +53,11 @@ class Recogniser(PromptableRecognition):
         return Recogniser(self.network, alpha=self._alpha, beta=self._beta, fuse=False) if self._fuse else None
 
     @torch.no_grad()
-    def set_image(self, picture: np.ndarray) -> RecogniserImage:
-        device = next(self.network.parameters()).device
+    def set_image(self, picture: One) -> RecogniserImage:
+        array = as_picture(picture)
         side = self._head.sam.side
-        square, placement = place(picture, side=side, padding=PADDING, resize=resize, device=device)
-        seen = self._head.look(self.network.encode(square))
+        square, placement = place(array, side=side, padding=PADDING, resize=resize, device=self.device)
+        seen = self._head.look(self.network.encode(square.to(self.dtype)))
         shares = (self._alpha, self._beta) if self._fuse else None
         return RecogniserImage(self._head, seen, placement=placement, shares=shares)
 

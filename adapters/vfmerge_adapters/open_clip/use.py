@@ -1,8 +1,8 @@
-"""What a person does with a CLIP: embed pictures, texts and cells. The same for the parent and a merged model.
+"""What a person does with a CLIP of open_clip, the same for the parent and a merged model.
 
 Preprocessing and tokens are open_clip's own, so that a parent's embeddings equal open_clip's.
 
-Axis letters: B pictures, T texts, n tokens, D embedding width, h x w cells.
+Axis letters: T texts, n tokens, D embedding width.
 """
 
 from __future__ import annotations
@@ -14,100 +14,72 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
 from vfmerge import weights
-from vfmerge.capability import ImageText
 from vfmerge.errors import InputError, one_line
 
-from ..text_aligned.aligned import TextAligned
-from ..text_aligned.regions import embed_regions
+from ..text_aligned.use import Colours, PictureText
 from .config import Config
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-    from vfmerge.adapter import Features
     from vfmerge.model import Network
 
 _TEXTS = 256  # a batch
 
 
-class Embedder(ImageText):
-    """A network whose head is text-aligned, with its parent's preprocessing and tokenizer."""
+class Embedder(PictureText):
+    """A CLIP of open_clip: both ways of asking are open_clip's own, preprocessing and tokens too."""
 
     def __init__(self, network: Network, *, config: Config, folder: Path | None) -> None:
         """folder: where a tokenizer's files may lie, if anywhere."""
-        assert isinstance(network.head, TextAligned)
-        super().__init__(network)
-        self._head = network.head
-        self.fixed_size = network.head.fixed_size
+        shown, loss = config.preprocess_cfg, config.model_cfg.model_dump()
+        super().__init__(network, mean=shown.mean, std=shown.std, bias=loss.get("init_logit_bias"))
         self._config = config
         self._folder = folder
 
-    def features(self, images: Tensor) -> Features:
-        return self._head.features(self.network.trunk, images)
-
-    @torch.no_grad()
-    def encode_image(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
-        images = self._load(pictures, size=size, resize_mode=self._config.preprocess_cfg.resize_mode)
-        seen = self.network.encode(self.network.fit(images))  # a parent looks at its own size
-        return F.normalize(self._head.embed(seen), dim=-1)
-
-    @torch.no_grad()
-    def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> Tensor:
-        images = self._load(pictures, size=size, resize_mode="squash")
-        return F.normalize(self._head.cells(self.network.trunk, images), dim=1)
-
-    @torch.no_grad()
-    def encode_regions(self, picture: np.ndarray, masks: Tensor, *, size: int | None = None) -> Tensor:
-        """As any model does, or as its head does that has `regions`: the picture stretched to a square of `size`."""
-        if not self._head.regional:
-            return super().encode_regions(picture, masks, size=size)
-        images = self._load([picture], size=size, resize_mode="squash")
-        return F.normalize(embed_regions(self._head, self.network.trunk, images, masks), dim=-1)
-
-    @torch.no_grad()
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        tokenizer = _make_tokenizer(json.dumps(self._config.model_cfg.text_cfg), self._folder)
-        tokens = tokenizer(list(texts)).to(self._device)
-        embed = _embed_short if self._config.truncates else _embed_whole
-        return F.normalize(embed(self._head.text, tokens).float(), dim=-1)
-
-    def text_key(self) -> str:
-        return weights.fingerprint(self._head.text, json.dumps(self._config.model_cfg.text_cfg))
+    @property
+    def preprocess(self) -> Callable[[Image.Image], Tensor]:
+        shown = self._config.preprocess_cfg
+        return self._transform(self.head.size, mean=shown.mean, std=shown.std, resize_mode=shown.resize_mode)
 
     @property
-    def _device(self) -> torch.device:
-        return next(self.network.parameters()).device
+    def tokenizer(self) -> Callable[..., Tensor]:
+        return _make_tokenizer(json.dumps(self._config.model_cfg.text_cfg), self._folder)
 
-    def _load(self, pictures: Sequence[np.ndarray], *, size: int | None, resize_mode: str) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1]: open_clip's preprocessing, but for the normalisation, which is the trunk's."""
-        height, width = self._head.size if size is None else (size, size)
-        self._require(height, width)
+    def prepare(self, pictures: Sequence[np.ndarray], *, height: int, width: int, stretch: bool) -> Tensor:
+        resize_mode = "squash" if stretch else self._config.preprocess_cfg.resize_mode
+        plain = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        transform = self._transform((height, width), mean=plain[0], std=plain[1], resize_mode=resize_mode)
+        return torch.stack([transform(Image.fromarray(picture)) for picture in pictures])
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        tokens = self.tokenizer(list(texts)).to(self.device)
+        embed = _embed_short if self._config.truncates else _embed_whole
+        return embed(self.head.text, tokens)
+
+    def text_key(self) -> str:
+        return weights.fingerprint(self.head.text, json.dumps(self._config.model_cfg.text_cfg))
+
+    def _transform(
+        self, size: tuple[int, int], *, mean: Colours, std: Colours, resize_mode: str
+    ) -> Callable[[Image.Image], Tensor]:
+        """open_clip's preprocessing."""
         preprocess = PreprocessCfg(
-            size=(height, width),
-            mean=(0, 0, 0),
-            std=(1, 1, 1),
+            size=size,
+            mean=mean,
+            std=std,
             interpolation=self._config.preprocess_cfg.interpolation,
             resize_mode=resize_mode,
             fill_color=self._config.preprocess_cfg.fill_color,
         )
-        transform = image_transform_v2(preprocess, is_train=False)
-        return torch.stack([transform(Image.fromarray(picture)) for picture in pictures]).to(self._device)
-
-    def _require(self, height: int, width: int) -> None:
-        """Raises InputError for a size that the trunk does not take. The default is no multiple in a few CLIPs."""
-        stride = self._head.stride
-        if self.fixed_size is not None and (height, width) != (self.fixed_size, self.fixed_size):
-            raise InputError(f"size: {height} x {width} does not fit the trunk, which takes {self.fixed_size} alone")
-        if (height, width) != self._head.size and (min(height, width) < 1 or height % stride or width % stride):
-            raise InputError(f"size: {height} x {width} is no multiple of the trunk's {stride} pixels a cell; mend it")
+        return image_transform_v2(preprocess, is_train=False)
 
 
 def _embed_whole(text: nn.Module, tokens: Tensor) -> Tensor:

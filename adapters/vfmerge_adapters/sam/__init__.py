@@ -195,10 +195,9 @@ class SAM(BaseAdapter):
         return marking.mark(answer, {"cells": target}, self._distill)
 
     def capability(self, network: Network) -> Promptable:
-        from ..promptable.use import Segmenter
-        from .use import PADDING, resize
+        from .use import SamSegmenter
 
-        return Segmenter(network, padding=PADDING, resize=resize)
+        return SamSegmenter(network)
 
 
 def _change(geometry: Geometry, changes: dict[str, int | list[int]]) -> Geometry:

@@ -20,7 +20,7 @@ from vfmerge.features.head import Answer
 from vfmerge.features.standard import Plain, Standard
 
 from ..promptable.head import PromptedHead
-from ..promptable.positions import positions
+from ..promptable.positions import centres, locate, positions
 from ..promptable.prompts import Prompts
 from .approach import Approach
 from .geometry import PIXEL_MEAN, PIXEL_STD
@@ -100,22 +100,25 @@ class Head(PromptedHead, abc.ABC):
         h, w = embedding.shape[-2:]
         sparse = self._embed_tokens(prompts, frame)
         source = embedding[prompts.owner] + self._embed_masks(prompts, h, w)  # [M, C, h, w]
-        position = self.prompt_encoder.pe_layer((h, w)).expand_as(source)
+        position = self._locate(centres(h, w, device=source.device)).permute(2, 0, 1).expand_as(source)
         tokens = torch.cat([queries.expand(len(sparse), -1, -1), sparse], dim=1)
         tokens, source = decoder.transformer(source, position, tokens)
         return tokens, decoder.output_upscaling(source.transpose(1, 2).unflatten(2, (h, w)))
 
     def _embed_tokens(self, prompts: Prompts, frame: tuple[int, int]) -> Tensor:
         encoder = self.prompt_encoder
-        with torch.autocast(prompts.coords.device.type, enabled=False):  # eight bits are four pixels of 1024
-            place = encoder.pe_layer.forward_with_coords(prompts.coords + 0.5, frame)  # pixel centres, as SAM
+        size = torch.tensor([frame[1], frame[0]], device=prompts.coords.device)
+        place = self._locate((prompts.coords + 0.5) / size)  # pixel centres, as SAM
         kinds = torch.stack([encoder.not_a_point_embed.weight[0], *(e.weight[0] for e in encoder.point_embeddings)])
         return place * (prompts.labels >= 0).unsqueeze(-1) + kinds[prompts.labels + 1]  # [M, n, C]
+
+    def _locate(self, places: Tensor) -> Tensor:
+        return locate(self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix, places)
 
     def _embed_masks(self, prompts: Prompts, h: int, w: int) -> Tensor:
         encoder = self.prompt_encoder
         if prompts.masks is not None:
-            return encoder.mask_downscaling(prompts.masks)
+            return encoder.mask_downscaling(prompts.masks.to(encoder.no_mask_embed.weight.dtype))
         return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(prompts.owner), -1, h, w)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vfmerge.errors import InputError
 
+from ..promptable.positions import centres, locate
 from ..promptable.prompts import Prompts
 
 
@@ -36,7 +37,7 @@ def require_whole_cells(images: Tensor, *, stride: int) -> None:
 def embed_tokens(embedding: nn.Module, kinds: Tensor, prompts: Prompts, frame: tuple[int, int]) -> Tensor:
     """Tokens [M, n, C] of points and corners. kinds: what is added for labels -1 (none) to 3 (far corner) [5, C]."""
     size = torch.tensor([frame[1], frame[0]], device=prompts.coords.device)
-    place = _locate(embedding, (prompts.coords + 0.5) / size)  # pixel centres
+    place = locate(embedding.positional_embedding, (prompts.coords + 0.5) / size)  # pixel centres
     return place * (prompts.labels >= 0).unsqueeze(-1) + kinds[prompts.labels + 1]
 
 
@@ -44,7 +45,7 @@ def embed_masks(encoder: nn.Module, prompts: Prompts, *, h: int, w: int) -> Tens
     """Rough masks as maps [M, C, h, w], or what stands for none."""
     if prompts.masks is None:
         return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(prompts.owner), -1, h, w)
-    masks = prompts.masks
+    masks = prompts.masks.to(encoder.no_mask_embed.weight.dtype)
     if masks.shape[-2:] != (4 * h, 4 * w):
         masks = F.interpolate(masks, size=(4 * h, 4 * w), mode="bilinear", align_corners=False, antialias=True)
     return encoder.mask_embed(masks)
@@ -52,16 +53,7 @@ def embed_masks(encoder: nn.Module, prompts: Prompts, *, h: int, w: int) -> Tens
 
 def embed_cells(embedding: nn.Module, *, h: int, w: int, device: torch.device) -> Tensor:
     """Where the cells of a map are [1, C, h, w]."""
-    y = (torch.arange(h, device=device) + 0.5) / h
-    x = (torch.arange(w, device=device) + 0.5) / w
-    grid = torch.stack([x.expand(h, w), y.unsqueeze(1).expand(h, w)], dim=-1)
-    return _locate(embedding, grid).permute(2, 0, 1).unsqueeze(0)
-
-
-def _locate(embedding: nn.Module, places: Tensor) -> Tensor:
-    """Embeddings [..., C] of places [..., 2] in 0..1, never in half precision: eight bits are four pixels of 1024."""
-    with torch.autocast(places.device.type, enabled=False):
-        return embedding(places)
+    return locate(embedding.positional_embedding, centres(h, w, device=device)).permute(2, 0, 1).unsqueeze(0)
 
 
 def attend(decoder: nn.Module, tokens: Tensor, source: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""Merged models as models of `transformers`: what its `AutoConfig` and `AutoModel` find."""
