@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 ENGINE, ADAPTERS = ROOT / "vfmerge", ROOT / "adapters" / "vfmerge_adapters"
 MODEL_LIBRARIES = {"open_clip", "segment_anything", "timm", "transformers", "torchvision", "vfmerge_adapters"}
 FOR_ADAPTERS = {"adapter", "capability", "losses", "errors", "model", "random", "weights"}
-FOR_ADAPTERS |= {"config", "features", "hub", "images", "layers", "pixels", "points", "problem", "spdx"}
+FOR_ADAPTERS |= {"config", "export", "features", "hub", "images", "layers", "pixels", "points", "problem", "spdx"}
 FOR_ADAPTERS |= {"templates"}
 FOR_TRAINING = FOR_ADAPTERS | {"data", "benchmarks"}  # the scripts that made the tiny parents
 
@@ -136,6 +136,9 @@ def test_nothing_read_is_run(folder: Path) -> None:
         "vfmerge.new, vfmerge.testing, vfmerge.testing.command",
         "vfmerge.images, vfmerge.heads, vfmerge.naming, vfmerge.predict.question, vfmerge.predict.pictures",
         "vfmerge.predict.folder, vfmerge.hub, vfmerge.bridge",
+        "vfmerge.export, vfmerge_adapters.exports.sam, vfmerge_adapters.exports.open_clip",
+        "vfmerge_adapters.exports.torch_programs, vfmerge_adapters.exports.onnx_graphs",
+        "vfmerge_adapters.exports.transformers",
     ],
 )
 def test_no_torch(names: str) -> None:

@@ -24,7 +24,8 @@ _COMMANDS = {  # name: the one line that --help says; the code is vfmerge.comman
     "eval": "Measure a run or a merged model against its parents.",
     "compare": "Set several runs side by side.",
     "predict": "Find, outline and name what is in pictures, by a merged model.",
-    "ls": "List adapters, recipes, benchmarks and kinds of data.",
+    "export": "Write a merged model as files that another tool reads, and prove them.",
+    "ls": "List adapters, recipes, benchmarks, kinds of data and of exports.",
     "cp": "Copy a built-in recipe, to edit it.",
     "new": "Write an adapter that runs at once, to change it into your own.",
 }

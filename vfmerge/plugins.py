@@ -21,15 +21,21 @@ from typing import Any, Literal
 from vfmerge.errors import InputError, one_line
 from vfmerge.problem import shown, suggestion
 
-Kind = Literal["adapters", "data", "benchmarks"]
-KINDS: tuple[Kind, ...] = ("adapters", "data", "benchmarks")
+Kind = Literal["adapters", "data", "benchmarks", "exports"]
+KINDS: tuple[Kind, ...] = ("adapters", "data", "benchmarks", "exports")
 
 _BASES: dict[Kind, tuple[str, str]] = {
     "adapters": ("vfmerge.adapter", "Adapter"),
     "data": ("vfmerge.data.source", "Source"),
     "benchmarks": ("vfmerge.benchmarks.benchmark", "Benchmark"),
+    "exports": ("vfmerge.export", "Export"),
 }
-_NOUNS: dict[Kind, str] = {"adapters": "adapter", "data": "kind of data", "benchmarks": "benchmark"}
+_NOUNS: dict[Kind, str] = {
+    "adapters": "adapter",
+    "data": "kind of data",
+    "benchmarks": "benchmark",
+    "exports": "kind of export",
+}
 _files: dict[str, type] = {}  # adapters of local files, by name
 
 

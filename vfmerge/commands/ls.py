@@ -18,10 +18,10 @@ def _summary(path: Path) -> str:
 
 
 @click.command("ls")
-@click.argument("what", required=False, type=click.Choice(["adapters", "recipes", "benchmarks", "data"]))
+@click.argument("what", required=False, type=click.Choice(["adapters", "recipes", "benchmarks", "data", "exports"]))
 @cli.plugin
 def command(*, what: str | None) -> None:
-    """List what recipes can name; a plug-in that cannot be used says why."""
+    """List what recipes can name and what models can be written as; a plug-in that cannot be used says why."""
     if what in (None, "recipes"):
         show("recipes", ("name", "what it is"), [(name, _summary(path)) for name, path in builtin().items()])
     for kind in plugins.KINDS:
