@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from vfmerge.demo.server import Server
 
 os.environ["VFMERGE_CACHE"] = ""  # nothing is remembered from one test to the next
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: such small tensors only make threads wait for each other
@@ -140,6 +146,57 @@ def finished(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
     engine.run(recipe.load(str(small)), out, name="small")
     return out
+
+
+_TINY = """\
+# The shipped tiny SAM and tiny CLIP, merged and not trained
+base: sam
+parents:
+  sam: {adapter: sam, options: {variant: tiny}}
+  clip: {adapter: open_clip, options: {model: tiny}}
+data: {}
+stages: {}
+"""
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the tiny parents that learnt nothing: masks are its SAM's, names are anybody's guess."""
+    import torch
+
+    from vfmerge import parts, recipe
+    from vfmerge.model import MergedModel
+
+    run = tmp_path_factory.mktemp("untrained") / "tiny"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(_TINY)
+    adapters = parts.build_adapters(recipe.load(str(run / "recipe.yaml")))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MergedModel(adapters, base="sam")
+        model.start({name: adapter.teacher() for name, adapter in adapters.items()})  # type: ignore[union-attr]
+    model.save(run / "merged", names={"sam": "sam", "clip": "open_clip"}, texts={"recipe.yaml": _TINY})
+    return run
+
+
+@pytest.fixture(scope="session")
+def demo(untrained: Path) -> Iterator[Server]:
+    """A demonstration of `untrained`, answering at a free port of this machine."""
+    from vfmerge.demo import opening
+    from vfmerge.demo.album import Album
+    from vfmerge.demo.server import listen
+    from vfmerge.demo.service import Service
+    from vfmerge.demo.turns import Turns
+
+    turns = Turns(waiting=8, patience=20)
+    service = Service(opening.open_all(untrained, tasks=(), device="cpu"), pictures=Album(), turns=turns)
+    server = listen(service, turns, host="127.0.0.1", port=0)
+    ended = threading.Event()
+    thread = threading.Thread(target=server.serve, kwargs={"until": ended.is_set})
+    thread.start()
+    yield server
+    ended.set()
+    thread.join()
 
 
 @pytest.fixture

@@ -83,9 +83,11 @@ def test_help_imports_no_command() -> None:
     script = "import sys; from vfmerge.cli import main; main(['--help']); print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     modules = done.stdout.splitlines()[-1].split()
-    assert [name for name in modules if name.startswith("vfmerge")] == ["vfmerge", "vfmerge.cli", "vfmerge.errors"]
+    known = ["vfmerge", "vfmerge.bridge", "vfmerge.cli", "vfmerge.errors"]
+    assert [name for name in modules if name.startswith("vfmerge")] == known
     assert {"pydantic", "omegaconf", "rich", "numpy"}.isdisjoint(modules)
-    assert all(f"\n  {name} " in done.stdout for name in ("run", "check", "eval", "ls", "cp"))
+    commands = ("run", "check", "eval", "predict", "export", "demo", "ls", "cp")
+    assert all(f"\n  {name} " in done.stdout for name in commands)
 
 
 def test_the_process_exits_with_the_code(sample: Path) -> None:

@@ -24,6 +24,7 @@ _COMMANDS = {  # name: the one line that --help says; the code is vfmerge.comman
     "eval": "Measure a run or a merged model against its parents.",
     "compare": "Set several runs side by side.",
     "predict": "Find, outline and name what is in pictures, by a merged model.",
+    "demo": "Try a merged model in the browser, beside its parents.",
     "export": "Write a merged model as files that another tool reads, and prove them.",
     "ls": "List adapters, recipes, benchmarks, kinds of data and of exports.",
     "cp": "Copy a built-in recipe, to edit it.",
