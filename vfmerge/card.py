@@ -161,6 +161,7 @@ def _kept(rows: Sequence[Row]) -> str:
 def _use(parents: Mapping[str, Origin]) -> str:
     lines = ["import numpy as np", "import torch", "from PIL import Image", "", "import vfmerge", ""]
     lines += ['model = vfmerge.load("path/to/this/folder")  # needs neither its parents\' files nor a network']
+    lines += ['# or, after `import vfmerge`: transformers.AutoModel.from_pretrained("path/to/this/folder")']
     lines += ['picture = np.array(Image.open("picture.jpg").convert("RGB"))']
     for parent, origin in parents.items():
         called = f"model.{parent}" if parent.isidentifier() else f"model.capability({json.dumps(parent)})"
