@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from vfmerge.export import Export, pictures
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from .graphs import Graph
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Run = Callable[[Sequence["Tensor"]], tuple["Tensor", ...]]
 """A graph at work: what it takes, in order, to what it gives."""
 
+_PICTURES = 2  # the graphs are traced with two, and asked about two and one: at 1024 pixels each takes gigabytes
 _NONE = "no task of this model has a mask decoder or a text tower, and no other has a graph; merge one that has"
 
 
@@ -45,14 +47,20 @@ class GraphExport(Export, abc.ABC):
     def expected(self) -> Mapping[str, Tensor]:
         from .graph_proof import answers, eager, embeddings
 
-        parts = {graph.name: eager(graph.module) for graph in self._graphs}
-        return answers(self.model, parts, pictures(), tokens=self._tokens) | embeddings(self.model, pictures())
+        made = {graph.name: eager(graph.module) for graph in self._graphs}
+        said = answers(self.model, made, lambda name, given: made[name](given), _shown(), tokens=self._tokens)
+        return said | embeddings(self.model, _shown())
 
     def answered(self, path: Path) -> Mapping[str, Tensor]:
         from .graph_proof import answers
 
-        parts = {graph.name: self.load(path / (graph.name + self.suffix), graph) for graph in self._graphs}
-        return answers(self.model, parts, pictures(), tokens=self._tokens)
+        made = {graph.name: graph for graph in self._graphs}
+
+        def run(name: str, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            """One graph at a time is open: a runtime keeps all the memory that it once needed."""
+            return self.load(path / (name + self.suffix), made[name])(given)
+
+        return answers(self.model, made, run, _shown(), tokens=self._tokens)
 
     @abc.abstractmethod
     def compile(self, graph: Graph, path: Path) -> None:
@@ -70,6 +78,10 @@ class GraphExport(Export, abc.ABC):
 
     @property
     def _tokens(self) -> dict[str, Tensor]:
-        """By task, more texts than the graphs were traced with."""
+        """By task, as many texts as pictures."""
         examples = {graph.name: graph.inputs["tokens"] for graph in self._graphs if "tokens" in graph.inputs}
-        return {name.removesuffix("_text"): tokens.repeat(2, 1)[:3] for name, tokens in examples.items()}
+        return {name.removesuffix("_text"): tokens[:_PICTURES] for name, tokens in examples.items()}
+
+
+def _shown() -> list[np.ndarray]:
+    return pictures()[:_PICTURES]

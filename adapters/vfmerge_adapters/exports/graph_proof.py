@@ -5,7 +5,7 @@ Axis letters: B images, S side of the input, T texts, t tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +22,10 @@ from .graphs import size_of
 if TYPE_CHECKING:
     import numpy as np
 
-_CORNERS = torch.tensor([[[0.2, 0.3], [0.6, 0.7]], [[0.4, 0.5], [0.0, 0.0]], [[0.1, 0.1], [0.7, 0.5]]])  # of S
+Say = Callable[[str, Sequence[Tensor]], tuple[Tensor, ...]]
+"""A graph's name and what it takes, in order, to what it gives."""
+
+_CORNERS = torch.tensor([[[0.2, 0.3], [0.6, 0.7]], [[0.4, 0.5], [0.0, 0.0]], [[0.1, 0.1], [0.7, 0.5]]])  # in sides S
 _LABELS = torch.tensor([[2, 3], [1, -1], [1, 0]])  # a box, a point, two points
 
 
@@ -48,19 +51,20 @@ def embeddings(model: MergedModel, pictures: Sequence[np.ndarray]) -> dict[str, 
 
 
 def answers(
-    model: MergedModel, parts: Mapping[str, Run], pictures: Sequence[np.ndarray], *, tokens: Mapping[str, Tensor]
+    model: MergedModel, names: Container[str], run: Say, pictures: Sequence[np.ndarray], *, tokens: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Everything that the graphs say of pictures, prompts and texts together, and of the first of each alone.
 
-    tokens: for each task that has a text tower, int64 [T, t].
+    names: of the graphs that there are. tokens: for each task that has a text tower, int64 [T, t].
     """
-    alone = _answer(model, parts, pictures[:1], tokens={task: each[:1] for task, each in tokens.items()})
-    together = _answer(model, parts, pictures, tokens=tokens)
+    together = _answer(model, names, run, pictures, tokens=tokens)
+    first = {task: each[:1] for task, each in tokens.items()}
+    alone = _answer(model, names, run, pictures[:1], tokens=first)
     return together | {f"{name}, alone": tensor for name, tensor in alone.items()}
 
 
 def _answer(
-    model: MergedModel, parts: Mapping[str, Run], pictures: Sequence[np.ndarray], *, tokens: Mapping[str, Tensor]
+    model: MergedModel, names: Container[str], run: Say, pictures: Sequence[np.ndarray], *, tokens: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """What the graphs say; features go from one to the next."""
     found: dict[str, Tensor] = {}
@@ -68,20 +72,20 @@ def _answer(
         if not isinstance(head, PromptedHead | TextAligned):
             continue
         size = size_of(head)
-        features = parts[f"encoder_{size}"]([shown(model, task, pictures)])
+        features = run(f"encoder_{size}", [shown(model, task, pictures)])
         if isinstance(head, PromptedHead):
-            maps = parts[f"{task}_neck"](features)
-            logits, scores = parts[f"{task}_decoder"]([*_prompts(head.side, len(pictures)), *maps])
+            prompts, maps = _prompts(head.side, len(pictures)), run(f"{task}_neck", features)
+            logits, scores = run(f"{task}_decoder", [*prompts, *maps])
             found |= {f"{task}: mask logits": logits, f"{task}: scores": scores}
-            better, surer = parts[f"{task}_decoder_masks"]([*_prompts(head.side, len(pictures)), logits[:, :1], *maps])
+            better, surer = run(f"{task}_decoder_masks", [*prompts, logits[:, :1], *maps])
             found |= {f"{task}: refined mask logits": better, f"{task}: refined scores": surer}
         for other in tokens if isinstance(head, PromptedHead) else (task,):
-            if f"{other}_head_{size}" in parts:  # of a CLIP's own head at its own size alone
-                given = zip(("embeddings", "cells"), parts[f"{other}_head_{size}"](features), strict=False)
+            if f"{other}_head_{size}" in names:  # of a CLIP's own head at its own size alone
+                given = zip(("embeddings", "cells"), run(f"{other}_head_{size}", features), strict=False)
                 beside = "" if other == task else f" in the pass of {task}"
                 found |= {f"{other}: {name}{beside}": tensor for name, tensor in given}
     for task in tokens:
-        (found[f"{task}: texts"],) = parts[f"{task}_text"]([tokens[task]])
+        (found[f"{task}: texts"],) = run(f"{task}_text", [tokens[task]])
     return found
 
 
@@ -101,6 +105,7 @@ def shown(model: MergedModel, task: str, pictures: Sequence[np.ndarray]) -> Tens
     return torch.cat(images)
 
 
-def _prompts(side: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Coordinates, labels and owners of so many prompts on as many images."""
-    return _CORNERS[:count] * side, _LABELS[:count], torch.tensor([0, 2, 1])[:count]
+def _prompts(side: int, images: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Coordinates, labels and owners of prompts: one of one image, all of several."""
+    count = 1 if images == 1 else len(_LABELS)
+    return _CORNERS[:count] * side, _LABELS[:count], torch.arange(count) % images
