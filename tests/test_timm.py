@@ -405,7 +405,7 @@ def test_random_weights_are_the_same_each_time() -> None:
 
 
 def test_names_are_those_that_timm_lists() -> None:
-    """They are read from its source, so that a mistyped one is told at once; what others add to it is not among them."""
+    """They are read from its source, so that a mistyped one is told at once, without what others have added to it."""
     own = {name for name in timm.list_models() if timm.model_entrypoint(name).__module__.startswith("timm.")}
     assert architectures() == own
 
