@@ -214,7 +214,9 @@ def test_the_options_are_those_of_the_code() -> None:
 
 def test_the_names_that_the_guide_names() -> None:
     """Whatever it calls by a dotted name of vfmerge is there."""
-    for name in re.findall(r"`(vfmerge(?:\.\w+)+)`", GUIDE):
+    names = re.findall(r"`(vfmerge(?:\.\w+)+)`", GUIDE)
+    assert names
+    for name in names:
         pkgutil.resolve_name(name)
 
 

@@ -15,7 +15,7 @@ ENGINE, ADAPTERS = ROOT / "vfmerge", ROOT / "adapters" / "vfmerge_adapters"
 MODEL_LIBRARIES = {"open_clip", "segment_anything", "timm", "transformers", "torchvision", "vfmerge_adapters"}
 FOR_ADAPTERS = {"adapter", "capability", "losses", "errors", "model", "random", "weights"}
 FOR_ADAPTERS |= {"config", "export", "features", "hub", "images", "layers", "pixels", "points", "problem", "spdx"}
-FOR_ADAPTERS |= {"templates"}
+FOR_ADAPTERS |= {"attention", "templates"}
 FOR_TRAINING = FOR_ADAPTERS | {"data", "benchmarks"}  # the scripts that made the tiny parents
 
 

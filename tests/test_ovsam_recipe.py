@@ -1,6 +1,6 @@
 """The recipe `ovsam` at its full geometry: what `check` says of it, and both stages on real photographs.
 
-RN50x16 and SAM ViT-H with random weights: a minute and a half on one core, 9 GB of memory, 6 GB of disk for a while.
+RN50x16 and SAM ViT-H with random weights: a minute and a half on one core, 9 GB of memory, 5 GB of disk for a while.
 """
 
 from __future__ import annotations
@@ -108,4 +108,4 @@ def test_both_stages_on_photographs(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert words.shape == (2, 768)
         assert torch.isfinite(words).all()
     finally:
-        shutil.rmtree(tmp_path, ignore_errors=True)  # 6 GB
+        shutil.rmtree(tmp_path, ignore_errors=True)  # 5 GB

@@ -51,11 +51,14 @@ class Share:
 class Scale:
     """Weighs one network's answers. It is built once, and not before it is asked for."""
 
-    def __init__(self, build: Callable[[], Weigh]) -> None:
-        self._build = functools.cache(build)
+    def __init__(self, build: Callable[[], Weigh] | None) -> None:
+        """build: none where there is no way to a network without its weights."""
+        self._build = None if build is None else functools.cache(build)
 
     def weigh(self, size: int) -> int | None:
         """Bytes of a sample at so many pixels a side; none where that cannot be told."""
+        if self._build is None:
+            return None
         with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
             images, sizes = torch.zeros(1, 3, size, size), torch.full((1, 2), size)
             try:
@@ -72,7 +75,10 @@ def foresee(
     assert isinstance(lender, BaseAdapter)
     trunk = Scale(functools.partial(_trunk, lender))
     parents = {name: each for name, each in adapters.items() if isinstance(each, AuxiliaryAdapter)}
-    scales = {name: Scale(functools.partial(_teacher, each)) for name, each in parents.items()}
+    scales = {
+        name: Scale(functools.partial(_teacher, each) if isinstance(each, BaseAdapter) else None)
+        for name, each in parents.items()
+    }
     end = 0
     for name, stage in recipe.stages.items():
         end += stage.total_steps(len(sources[stage.streams[0].data]))
@@ -124,10 +130,8 @@ def _trunk(adapter: BaseAdapter) -> Weigh:
     return lambda batch: cache.bytes_of(trunk(batch.images), {})
 
 
-def _teacher(adapter: AuxiliaryAdapter) -> Weigh:
+def _teacher(adapter: BaseAdapter) -> Weigh:
     """The parent as its own trunk and head, which no file is read for."""
-    if not isinstance(adapter, BaseAdapter):
-        raise NotImplementedError
     network = Network(adapter.trunk(), adapter.own_head(), size=adapter.teaches_at).eval()
     return lambda batch: cache.bytes_of(None, {"": adapter.target(network(batch))})
 

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from vfmerge import attention
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,7 +27,7 @@ def flops(work: Work) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with _apart(), FlopCounterMode(display=False) as counter:
+    with attention.apart(), FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
 
@@ -36,7 +38,7 @@ def peak_bytes(work: Work) -> int:
     Whole storages, from the operation that made one until nothing holds it, on any device: without what a kernel takes
     for itself while it runs, and without an allocator's rounding.
     """
-    with _apart(), _count_storages() as held:
+    with attention.apart(), _count_storages() as held:
         work()
     return held.most
 
@@ -55,19 +57,6 @@ def _wait(device: torch.device) -> None:
 
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-@contextlib.contextmanager
-def _apart() -> Iterator[None]:
-    """Within, torch's attention and encoder layers run as the operations that they are made of."""
-    import torch
-
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class _Held:

@@ -24,7 +24,7 @@ _AWAY = 1.5  # what a pixel of distance costs
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Name:
-    """What a thing is called. wrong: it is not that. novel: no training saw the class of this name."""
+    """What a thing is called. wrong: it is not that. novel: no label taught the class of this name."""
 
     text: str
     wrong: bool = False

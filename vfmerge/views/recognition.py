@@ -24,7 +24,7 @@ from .view import Column, View, Views
 
 _MOST = 8  # things of a picture, the largest (chosen here): more names could not be read
 _KEY = f"Boxes ask for a picture's things, at most {_MOST}, the largest. A wrong name is struck through"
-_NOVEL = "; a star stands before the names of novel classes, which no training saw"
+_NOVEL = "; a star stands before the names of novel classes, which no label taught"
 _SCORED = (
     "Under a picture stand how many things are named right, and the mean IoU of their masks. Pictures are ranked by "
     "the merged model's mean IoU, in which a misnamed thing counts as 0."

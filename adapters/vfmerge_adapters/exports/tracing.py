@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram
+
+from vfmerge import attention
 
 from .graphs import Graph
 
@@ -16,7 +16,7 @@ from .graphs import Graph
 @torch.no_grad()
 def trace(graph: Graph) -> ExportedProgram:
     """What the graph's module computes, for every length of its free axes from 1 on."""
-    with _plain_attention(), torch.random.fork_rng(devices=[]):
+    with attention.apart(), torch.random.fork_rng(devices=[]):
         return torch.export.export(
             graph.module.eval(),
             tuple(graph.inputs.values()),
@@ -33,14 +33,3 @@ def _axes(graph: Graph) -> dict[str, Any]:
         several = parameter.kind is parameter.VAR_POSITIONAL
         found[parameter.name] = tuple(free[number:]) if several else free[number]
     return found
-
-
-@contextlib.contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Without torch's fused inference path for attention, an operator that other runtimes do not know."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
