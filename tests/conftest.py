@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from vfmerge.demo.server import Server
+    from vfmerge.session import Session
 
 os.environ["VFMERGE_CACHE"] = ""  # nothing is remembered from one test to the next
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: such small tensors only make threads wait for each other
@@ -136,6 +137,30 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "small.yaml"
     path.write_text(_SMALL)
     return path
+
+
+@pytest.fixture
+def start(small: Path, tmp_path: Path) -> Iterator[Callable[..., Session]]:
+    """Begins a run of `small`, or of the recipe `of`, with overrides, up to its first step."""
+    import torch
+
+    from vfmerge import parts, recipe, signals
+    from vfmerge.session import begin
+
+    opened: list[Session] = []
+
+    def begun(*changes: str, of: Path = small) -> Session:
+        plan = recipe.load(str(of), changes)
+        out = tmp_path / f"started-{len(opened)}"
+        out.mkdir()
+        adapters, sources = parts.build_adapters(plan), parts.build_sources(plan)
+        place, request = torch.device("cpu"), signals.Request()
+        opened.append(begin(plan, out, device=place, adapters=adapters, sources=sources, request=request))
+        return opened[-1]
+
+    yield begun
+    for session in opened:
+        session.close()
 
 
 @pytest.fixture(scope="session")

@@ -231,6 +231,7 @@ def test_every_member_of_the_interface_is_explained() -> None:
         "sources",
         "teaches_at",
         "calibrate",
+        "observe",
         "target",
     }
     assert [name for name in sorted(members) if f"`{name}" not in table] == []

@@ -197,7 +197,7 @@ def test_what_does_not_hold(pond: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main([*CHECK[:-1], str(tmp_path / "pond.py")]) == 1
     captured = capsys.readouterr()
     assert re.search(r"The trunk gives what `features` promises +does not hold +at 64 x 64", captured.out)
-    assert "adapter pond: 1 of 25 do not hold: trunk_keeps_its_promise" in captured.err
+    assert "adapter pond: 1 of 26 do not hold: trunk_keeps_its_promise" in captured.err
     plugins._files.clear()
     (tmp_path / "pond.py").write_text(text.replace("super().__init__(size=size", "super().__init__(width=size"))
     assert main([*CHECK[:-1], str(tmp_path / "pond.py")]) == 2

@@ -224,8 +224,11 @@ def test_a_limit_draws_the_same_pictures_from_everywhere() -> None:
 
 
 def test_few_bad_pictures_are_left_out_and_many_refused() -> None:
-    """One bad picture costs itself; of twenty, two are too many, and the message names one."""
-    assert len(list(benchmark.samples(World(single(20), bad=[3]), limit=None))) == 19
+    """One bad picture costs itself, and that is told; of twenty, two are too many, and the message names one."""
+    told: list[tuple[object, ...]] = []
+    source, noting = World(single(20), bad=[3]), benchmark.Setup(unusable=lambda *each: told.append(each))
+    assert len(list(benchmark.samples(source, limit=None, setup=noting))) == 19
+    assert told == [(source, 3, "picture 3: torn", 20)]
     with pytest.raises(InputError, match="picture 5: torn"):
         list(benchmark.samples(World(single(20), bad=[3, 5]), limit=None))
 

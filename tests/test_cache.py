@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vfmerge import cache, check, engine, parts, plugins, recipe, signals
+from vfmerge import cache, check, column, engine, parts, plugins, recipe, signals, weights
 from vfmerge.adapter import Batch, Features
 from vfmerge.data.world import Shapes
 from vfmerge.errors import InputError, RunError, Stopped
@@ -75,17 +77,25 @@ class Bare(nn.Module):
 
 def batch(images: Tensor) -> Batch:
     count = len(images)
-    return Batch(images=images, sizes=torch.full((count, 2), 4), keys=(0,) * count, names=("x",) * count)
+    return Batch(images=images, keys=(0,) * count, names=("x",) * count)
 
 
 OF = {"trunk": "t", "data": "d"}
+
+
+def quiet() -> None:
+    """Nobody asks to stop."""
+
+
+def holds(folder: Path, wanted: dict[str, Any] = OF) -> bool:
+    return cache.holds(folder, wanted, poll=quiet)
 
 
 def open_filler(
     folder: Path, *, length: int, trunk: nn.Module | None, of: dict[str, Any] | None = None
 ) -> cache.Filler:
     teachers = {"pair": Network(Pyramid(), Pair()), "bare": Network(Pyramid(), Bare())}
-    return cache.Filler(folder, length=length, trunk=trunk, teachers=teachers, of=of or OF)
+    return cache.Filler(folder, length=length, trunk=trunk, teachers=teachers, of=of or OF, poll=quiet)
 
 
 def add(filler: cache.Filler, images: Tensor, *, until: int) -> None:
@@ -128,17 +138,74 @@ def test_it_gives_what_it_was_given(tmp_path: Path) -> None:
 def test_it_is_a_cache_of_one_thing(tmp_path: Path) -> None:
     """Another trunk or other data, and it is not what is wanted; nor is a folder that is not there."""
     fill(tmp_path / "c", torch.rand(4, 3, 4, 4))
-    assert cache.holds(tmp_path / "c", OF)
-    assert not cache.holds(tmp_path / "c", {"trunk": "u", "data": "d"})
-    assert not cache.holds(tmp_path / "c", {"trunk": "t", "data": "e"})
-    assert not cache.holds(tmp_path / "absent", OF)
+    assert holds(tmp_path / "c")
+    assert not holds(tmp_path / "c", {"trunk": "u", "data": "d"})
+    assert not holds(tmp_path / "c", {"trunk": "t", "data": "e"})
+    assert not holds(tmp_path / "absent")
+
+
+def blank(path: Path) -> None:
+    """Zeros from the middle on, as of a write that was lost."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2].ljust(len(content), b"\0"))
+
+
+def flip(path: Path) -> None:
+    """One bit of the last byte."""
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "blank": blank,
+    "flipped": flip,
+    "gone": Path.unlink,
+    "unreadable": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("name", ["complete.json", "map-1.npy", "target-bare-0.npy"])
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_cache_is_none(tmp_path: Path, how: str, name: str) -> None:
+    """Whatever happened to one of its files, it is not used, and filled again it is what it was."""
+    images = torch.rand(4, 3, 4, 4)
+    fill(tmp_path / "c", images)
+    whole = contents(tmp_path / "c")
+    assert holds(tmp_path / "c")
+    DAMAGE[how](tmp_path / "c" / name)
+    assert not holds(tmp_path / "c")
+    fill(tmp_path / "c", images)
+    assert contents(tmp_path / "c") == whole
+
+
+def test_looking_through_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Piece by piece of a large cache, whether it is whole or was only begun."""
+    monkeypatch.setattr(column, "PIECE", 100)
+    images = torch.rand(4, 3, 4, 4)
+    fill(tmp_path / "c", images)
+    polled: list[None] = []
+    assert cache.holds(tmp_path / "c", OF, poll=lambda: polled.append(None))
+    assert len(polled) == column.pieces(tmp_path / "c") == 21
+    filler = open_filler(tmp_path / "begun", length=4, trunk=Pyramid())
+    add(filler, images, until=2)
+    filler.keep()
+
+    def stop() -> None:
+        raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        cache.holds(tmp_path / "c", OF, poll=stop)
+    with pytest.raises(Stopped):
+        cache.Filler(tmp_path / "begun", length=4, trunk=Pyramid(), teachers={}, of=OF, poll=stop)
 
 
 def test_an_interrupted_fill_is_none(tmp_path: Path) -> None:
     """Until it is finished it holds nothing, and it cannot be finished early; a new one replaces it."""
     images = torch.rand(4, 3, 4, 4)
     fill(tmp_path / "c", images, finish=False)
-    assert not cache.holds(tmp_path / "c", OF)
+    assert not holds(tmp_path / "c")
     filler = open_filler(tmp_path / "c", length=4, trunk=Pyramid())
     add(filler, images, until=2)
     with pytest.raises(AssertionError):
@@ -155,7 +222,7 @@ def test_what_was_kept_is_not_computed_again(tmp_path: Path) -> None:
     add(filler, images, until=4)
     filler.keep()
     add(filler, images, until=6)  # and it is killed
-    assert not cache.holds(tmp_path / "c", OF)
+    assert not holds(tmp_path / "c")
     filler = open_filler(tmp_path / "c", length=7, trunk=Pyramid())
     assert filler.done == 4
     add(filler, images, until=7)
@@ -174,16 +241,21 @@ def test_what_was_kept_of_something_else(tmp_path: Path) -> None:
     assert contents(tmp_path / "c") == {}
 
 
-def test_what_was_kept_and_is_damaged(tmp_path: Path) -> None:
-    """Zeros never stand in the place of what is missing."""
+@pytest.mark.parametrize("name", ["progress.json", "summary.npy"])
+@pytest.mark.parametrize("how", DAMAGE)
+def test_what_was_kept_and_is_damaged(tmp_path: Path, how: str, name: str) -> None:
+    """It is not gone on with: neither zeros nor other numbers stand in the place of what was kept."""
     images = torch.rand(4, 3, 4, 4)
+    fill(tmp_path / "whole", images)
     filler = open_filler(tmp_path / "c", length=4, trunk=Pyramid())
     add(filler, images, until=2)
     filler.keep()
-    with (tmp_path / "c" / "summary.npy").open("r+b") as file:
-        file.truncate(200)
-    with pytest.raises(RunError, match=r"summary.npy: shorter than it was left; remove its folder"):
-        open_filler(tmp_path / "c", length=4, trunk=Pyramid())
+    DAMAGE[how](tmp_path / "c" / name)
+    filler = open_filler(tmp_path / "c", length=4, trunk=Pyramid())
+    assert filler.done == 0
+    add(filler, images, until=4)
+    filler.finish()
+    assert contents(tmp_path / "c") == contents(tmp_path / "whole")
 
 
 def test_targets_alone(tmp_path: Path) -> None:
@@ -206,7 +278,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     """Is a fault that names the file and the reason."""
     (tmp_path / "a.npy").symlink_to("/dev/full")
     with pytest.raises(RunError, match=r"a.npy: cannot be written: No space left on device; make room, then run again"):
-        cache.Column(tmp_path / "a.npy", shape=(2, 3))
+        column.Column(tmp_path / "a.npy", shape=(2, 3))
 
 
 @pytest.mark.parametrize("factor", [1e6, float("nan")])
@@ -220,11 +292,11 @@ def test_a_fingerprint_sees_every_number() -> None:
     """The same weights have the same one; a parameter or a buffer that moved by a bit has another."""
     torch.manual_seed(0)
     module = nn.BatchNorm2d(3)
-    before = cache.fingerprint(module)
-    assert cache.fingerprint(nn.BatchNorm2d(3)) == before
+    before = weights.fingerprint(module)
+    assert weights.fingerprint(nn.BatchNorm2d(3)) == before
     assert module.running_mean is not None
     module.running_mean[1] = torch.finfo(torch.float32).tiny
-    assert cache.fingerprint(module) != before
+    assert weights.fingerprint(module) != before
 
 
 @pytest.fixture
@@ -279,6 +351,34 @@ def test_other_data_fills_it_again(session: Session) -> None:
     assert not torch.allclose(one.maps[0], other.maps[0], atol=0.01)
 
 
+@pytest.mark.parametrize("other", ["precision", "fit"])
+def test_other_features_fill_it_again(session: Session, other: str) -> None:
+    """Those in another precision, or of pictures made square in another way, are others."""
+    asked: list[object] = []
+    session.teachers["clip"].register_forward_pre_hook(lambda module, inputs: asked.append(module))
+    for expected in (6, 6):
+        open_kept(session, True)
+        assert len(asked) == expected
+    if other == "precision":
+        session.recipe = session.recipe.model_copy(update={"precision": "bf16"})
+    open_kept(session, True, **({"fit": "pad"} if other == "fit" else {}))
+    assert len(asked) == 12
+
+
+def test_loading_processes_read_what_it_is_filled_with(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what heads are calibrated by: not one picture is read by the run itself, and all is as if it did."""
+    here, plain = open_kept(session, "targets"), open_kept(session, False)
+    session.recipe = session.recipe.model_copy(update={"workers": 1})
+    wanted = next(plain.targets("clip"))
+    monkeypatch.setattr(Shapes, "read", None)  # in this process, and none that it starts
+    assert next(plain.targets("clip")).equal(wanted)
+    shutil.move(session.out / "cache", session.out / "before")
+    there = open_kept(session, "targets")
+    assert next(there.targets("clip")).equal(next(here.targets("clip")))
+    files = [contents(session.out / folder / "probe-0-32") for folder in ("before", "cache")]
+    assert files[0] == files[1]
+
+
 def test_every_size_has_its_own(session: Session) -> None:
     """A cached stream of two sizes draws from both, each with maps of its own side."""
     flow = open_kept(session, True, size=(32, 48))
@@ -317,6 +417,36 @@ def test_heads_are_calibrated_by_cached_targets(session: Session) -> None:
     session.teachers.clear()
     seen = list(itertools.islice(flow.targets("clip"), 3))
     assert all(one.equal(targets["clip"]) for one, (_, targets, _) in zip(seen, flow.steps(0, 3), strict=True))
+
+
+@pytest.mark.parametrize("kept", [False, "targets"])
+def test_calibrating_ends_on_request(
+    session: Session, kept: Kept, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the next target, which may take long; until then one sees how far it is."""
+    monkeypatch.setattr("vfmerge.flow._EVERY", 8)
+    flow = open_kept(session, kept)
+    asked: list[object] = []
+    session.teachers["clip"].register_forward_pre_hook(lambda module, inputs: asked.append(module))
+    capsys.readouterr()
+    targets = flow.targets("clip")
+    for _ in range(3):
+        next(targets)
+    assert [line.split()[:4] for line in capsys.readouterr().err.splitlines()] == [
+        ["probe:", "calibrating", "clip", "8"]
+    ]
+    session.request.name = "SIGTERM"
+    with pytest.raises(Stopped, match=r"^SIGTERM: stopped while calibrating; run again to go on$"):
+        next(targets)
+    assert len(asked) == (0 if kept else 3)  # a kept one is read
+
+
+def test_looking_through_a_cache_ends_on_request(session: Session) -> None:
+    """It takes minutes for a large one."""
+    open_kept(session, "targets")
+    session.request.name = "SIGUSR1"
+    with pytest.raises(Stopped, match=r"^SIGUSR1: stopped while looking through a cache; run again to go on$"):
+        open_kept(session, "targets")
 
 
 def test_a_stopped_fill_is_gone_on_with(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def scenes() -> Batch:
         {"data": "scenes", "size": 64, "batch": 3, "masks": 4, "fit": "pad", "tasks": {"things": 1}}
     )
     batch, _ = Steps(source, stream, seed=0, place="test")[0]
-    return dataclasses.replace(batch, classes=source.classes)
+    return dataclasses.replace(batch.to("cpu"), classes=source.classes)
 
 
 def vocabulary(merged: MergedModel, seen: tuple[bool, ...] = (True, True, False)) -> Vocabulary:

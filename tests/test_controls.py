@@ -102,6 +102,15 @@ def test_one_word_trains_and_measures_all_controls(controlled: Path) -> None:
     assert {metric for control, metric in rows if control == "pipeline"} == {"miou_head", "miou_two_heads"}
 
 
+def test_the_card_is_of_the_model_alone(controlled: Path) -> None:
+    """It has the figures of `eval`, and of no control; its recipe is the one that they were measured by."""
+    own = [row for row in retention.read(controlled / "retention.json") if row.control is None]
+    assert "miou_two_heads" in {row.metric for row in own}
+    text = (controlled / "merged" / "README.md").read_text()
+    assert retention.markdown(own) in text
+    assert "two_head_size: 48" in text
+
+
 def test_a_control_that_keeps_the_trunk_keeps_the_base(controlled: Path) -> None:
     """Head probing leaves SAM exactly what it was, and so does the base's end of the interpolation."""
     rows = rows_of(controlled)
@@ -176,8 +185,8 @@ def test_scores_are_remembered_by_weights_data_and_protocol(
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     told: list[str] = []
-    tell = measurement._Bars.tell
-    monkeypatch.setattr(measurement._Bars, "tell", lambda self, *told_: (told.append(told_[0]), tell(self, *told_)))
+    tell = measurement.Bars.tell
+    monkeypatch.setattr(measurement.Bars, "tell", lambda self, *told_: (told.append(told_[0]), tell(self, *told_)))
     assert main(["eval", str(run)]) == 0
     first = (run / "retention.json").read_text()
     assert {"classify: clip alone", "classify: merged"} <= set(told)

@@ -6,8 +6,10 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,40 +18,15 @@ from torch import Tensor
 from vfmerge_adapters.open_clip import OpenCLIP
 from vfmerge_adapters.sam import SAM
 
-from vfmerge import checkpoint, engine, optimizer, parts, recipe, signals, weights
+from vfmerge import checkpoint, engine, optimizer, recipe, weights
 from vfmerge.cli import main
 from vfmerge.flow import open_flow
-from vfmerge.session import Session, begin
+from vfmerge.model import MergedModel
+from vfmerge.session import Session
 from vfmerge.stream import Steps
 
 Start = Callable[..., Session]
 ONE_SIZE = ("stages.distill.streams.0.size=32", "stages.distill.warmup=0", "stages.distill.schedule=constant")
-
-
-@pytest.fixture
-def start(small: Path, tmp_path: Path) -> Iterator[Start]:
-    """Begins a run of `small`, with overrides, up to its first step."""
-    opened: list[Session] = []
-
-    def begun(*changes: str) -> Session:
-        plan = recipe.load(str(small), changes)
-        out = tmp_path / str(len(opened))
-        out.mkdir()
-        opened.append(
-            begin(
-                plan,
-                out,
-                device=torch.device("cpu"),
-                adapters=parts.build_adapters(plan),
-                sources=parts.build_sources(plan),
-                request=signals.Request(),
-            )
-        )
-        return opened[-1]
-
-    yield begun
-    for session in opened:
-        session.close()
 
 
 def train(session: Session, name: str, *, steps: int) -> None:
@@ -206,6 +183,16 @@ def test_the_step_by_hand(start: Start) -> None:
     assert {"trunk.blocks.0.attn", "heads.clip.layers.0", "heads.sam.neck"} <= judged
 
 
+def test_a_stage_can_clip_by_itself(start: Start) -> None:
+    """Its own norm counts before the recipe's, and the other stages keep that."""
+    for stage, norm in (("distill", 0.1), ("adapt", 0.2)):
+        session = start(*ONE_SIZE, "clip=0.2", "stages.distill.clip=0.1")
+        disturb(session)
+        train(session, stage, steps=1)
+        clipped = [parameter.grad for parameter in session.model.parameters() if parameter.grad is not None]
+        assert torch.nn.utils.get_total_norm(clipped).item() == pytest.approx(norm, rel=1e-4)
+
+
 def test_weights_scale_their_terms(start: Start) -> None:
     """A task with twice the weight has twice the loss, and the other's stays."""
     once, twice = start(*ONE_SIZE), start(*ONE_SIZE, "stages.distill.streams.1.tasks.sam=20")
@@ -328,10 +315,29 @@ def test_a_step_that_is_not_finite_is_skipped(start: Start, monkeypatch: pytest.
     assert [line["skipped"] for line in found] == [0, 0, 1, 1]
     broken = "gradient_norm" if gradient else "loss.0.clip.cosine"
     assert [line[broken] is None for line in found] == [False, False, True, False]
+    assert ["samples.0" in line for line in found] == [False, False, True, False]
+    stage = session.recipe.stages["probe"]
+    steps = Steps(session.sources["images"], stage.streams[0], seed=session.recipe.seed, place="probe/0")
+    assert found[2]["samples.0"] == [f"cached {index}" for index in steps.plan(2).indices]
     saved = checkpoint.newest(session.out)
     assert saved is not None
     assert {value.item() for name, value in saved.optimizer().items() if name.startswith("step/")} == {3.0}
     assert saved.state["skipped"] == 1
+
+
+def test_the_names_of_what_was_skipped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step's line has those of its every stream, whichever of them was not finite, and no other line has any."""
+    session = start()
+    spoil(monkeypatch, (2, 4))
+    train(session, "distill", steps=3)
+    train(session, "adapt", steps=1)
+    session.metrics.flush()
+    first, second, third, alone = lines(session.out)
+    for number, stream in enumerate(session.recipe.stages["distill"].streams):
+        steps = Steps(session.sources[stream.data], stream, seed=session.recipe.seed, place=f"distill/{number}")
+        assert second[f"samples.{number}"] == list(steps[1][0].names)
+    assert not [key for line in (first, third) for key in line if key.startswith("samples")]
+    assert [key for key in alone if key.startswith("samples")] == ["samples.0"]
 
 
 def test_ten_in_a_row_stop(
@@ -424,3 +430,71 @@ def test_no_memory_is_a_fault_that_names_the_knob(
     assert len(lines) == 1
     assert "stages.distill.streams.1: out of memory with batch 2 at size 48" in lines[0]
     assert checkpoint.newest(tmp_path / "run") is not None
+
+
+def clocked(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
+    """Let each look at the engine's clock be so many seconds after the one before."""
+    ticks = itertools.count()
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: seconds * next(ticks)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"), [((), [3, 5]), (("save_minutes=10",), [5]), (("save_steps=2",), [2, 4, 5])]
+)
+def test_checkpoints_are_kept_by_minutes(
+    start: Start, monkeypatch: pytest.MonkeyPatch, changes: tuple[str, ...], kept: list[int]
+) -> None:
+    """Since the last one, where the recipe names no steps; and at a stage's end."""
+    session = start("save_steps=null", "save_minutes=1", *changes)
+    clocked(monkeypatch, seconds=25)
+    saved: list[int] = []
+    save = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint, "save", lambda out, *, step, **more: (saved.append(step), save(out, step=step, **more))
+    )
+    train(session, "probe", steps=5)
+    assert saved == kept
+
+
+DINO = "{adapter: timm, options: {model: tiny_dino, random: true, distill: {layers: 1}}}"
+
+
+def test_heads_start_alike_in_any_company(small: Path, tmp_path: Path, start: Start) -> None:
+    """The order of parents, which is no part of a recipe's fingerprint, changes no first weight; nor does one more."""
+    text = small.read_text()
+    (clip,) = re.findall(r"  clip: \{adapter: open_clip.*\n", text)
+    recipes = {"alone": text}
+    for name, both in (("after", f"{clip}  dino: {DINO}\n"), ("before", f"  dino: {DINO}\n{clip}")):
+        recipes[name] = text.replace(clip, both)
+    paths = {name: tmp_path / f"{name}.yaml" for name in recipes}
+    for name, path in paths.items():
+        path.write_text(recipes[name])
+    plans = {name: recipe.load(str(path)) for name, path in paths.items()}
+    assert list(plans["after"].parents) != list(plans["before"].parents)
+    assert recipe.fingerprint(plans["after"]) == recipe.fingerprint(plans["before"])
+    states = {name: start(of=path).model.state_dict() for name, path in paths.items()}
+    assert states["after"].keys() == states["before"].keys() > states["alone"].keys()
+    for other in ("before", "alone"):
+        assert [name for name, each in states[other].items() if not torch.equal(each, states["after"][name])] == []
+
+
+def test_heads_start_by_the_seed(start: Start) -> None:
+    """Another seed gives another head and the same trunk, which is the base's; torch's own numbers are left alone."""
+    first, same, other = (start(f"seed={seed}").model for seed in (0, 0, 1))
+    assert moved(state(first), same) == set()
+    random_ones = moved(state(first), other)
+    assert "heads.clip.mlp.0.weight" in random_ones
+    assert all(name.startswith("heads.clip.") for name in random_ones)
+
+
+def test_a_model_draws_nothing_of_others(start: Start) -> None:
+    """Whatever a head draws as it is made and started, torch's global numbers go on as if it had drawn none."""
+    session = start()
+    parents = {name: each for name, each in session.adapters.items() if name != "sam"}
+    torch.manual_seed(3)
+    session.adapters["sam"].trunk()
+    wanted = torch.rand(4)
+    torch.manual_seed(3)
+    model = MergedModel({"sam": session.adapters["sam"], **parents}, base="sam", seed=0)
+    model.start(session.teachers)
+    assert torch.equal(torch.rand(4), wanted)

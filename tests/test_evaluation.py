@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 from vfmerge_adapters.open_clip import OpenCLIP
 
 import vfmerge
-from vfmerge import engine, recipe, retention
+from vfmerge import checkpoint, commit, engine, measurement, recipe, retention, signals
+from vfmerge.benchmarks.promptable import Promptable
 from vfmerge.cli import main
 from vfmerge.errors import CheckpointError
 from vfmerge.views.segmentation import SegmentationViews
@@ -121,19 +127,167 @@ def test_a_published_model_names_no_path_of_its_maker(small: Path, tmp_path: Pat
     assert main(["eval", str(alone), f"data.images.path={pictures}"]) == 0
 
 
+def teach_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on nothing can be trained, nor taken from a checkpoint."""
+    monkeypatch.setattr(engine, "train", lambda *args, **more: pytest.fail("trained again"))
+
+
+def files(run: Path) -> dict[str, bytes]:
+    """The model's folder, and the table."""
+    return {path.name: path.read_bytes() for path in [*(run / "merged").iterdir(), run / "retention.json"]}
+
+
 def test_a_model_is_saved_whatever_measuring_finds(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A size that the trunk cannot take is known too late: exit 2, but the model is there and can be measured."""
     run = tmp_path / "run"
-    assert main(["run", str(small), "evaluate.classify.size=50", "--out", str(run)]) == 2
-    first, second = capsys.readouterr().err.splitlines()[-2:]
-    assert "evaluate.classify" in first
-    assert "vfmerge eval" in second
-    assert vfmerge.load(run / "merged").base == "sam"
-    assert main(["run", str(small), "evaluate.classify.size=50", "--out", str(run)]) == 0
+    for _ in range(2):
+        assert main(["run", str(small), "evaluate.classify.size=50", "--out", str(run)]) == 2
+        where, what = capsys.readouterr().err.splitlines()[-2:]
+        assert where.startswith(f"the model is saved in {run / 'merged'};")
+        assert f"`vfmerge eval {run} KEY=VALUE`" in where
+        assert "evaluate.classify" in what
+        assert "Not measured yet" in (run / "merged" / "README.md").read_text()
+        assert vfmerge.load(run / "merged").base == "sam"
+        assert not (run / "retention.json").exists()
     assert main(["eval", str(run), "evaluate.classify.size=32"]) == 0
-    assert {row.metric for row in retention.read(run / "retention.json")} == {"top1", "box_miou", "point_miou"}
+    rows = retention.read(run / "retention.json")
+    assert {row.metric for row in rows} == {"top1", "box_miou", "point_miou"}
+    text = (run / "merged" / "README.md").read_text()
+    assert retention.markdown(rows) in text
+    assert "Not measured yet" not in text
+    told = (run / "merged" / "recipe.yaml").read_text()
+    assert yaml.safe_load(told)["evaluate"]["classify"]["size"] == 32
+    assert told in text
+    commit.verify(run / "merged")
+    capsys.readouterr()
+    assert main(["run", str(small), "evaluate.classify.size=50", "--out", str(run)]) == 0  # it has figures now
+    assert "box_miou" in capsys.readouterr().out
+
+
+def of_a_signal(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    measurement.Bars(signals._watched[0]).tell("a picture", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "line"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, "evaluate.prompts: out of memory while merged is measured;"),
+        (ZeroDivisionError("in a plug-in"), 70, "ZeroDivisionError: in a plug-in"),
+        (KeyboardInterrupt(), 75, "stopped"),
+        (of_a_signal, 75, "SIGINT: stopped while measuring; run again to go on"),
+    ],
+)
+def test_a_run_goes_on_with_measuring(
+    small: Path,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: BaseException | Callable[..., None],
+    code: int,
+    line: str,
+) -> None:
+    """Whatever broke it off, the model is there, which is told; the same command ends as if nothing had been."""
+    run, whole = tmp_path / "run", Promptable.measure
+
+    def broken(self: Promptable, model: dict[str, object], *more: object) -> object:
+        if len(model) == 1:
+            return whole(self, model, *more)  # type: ignore[arg-type]
+        if isinstance(fault, BaseException):
+            raise fault
+        return fault()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Promptable, "measure", broken)
+        assert main(["run", str(small), "--out", str(run)]) == code
+    where, what = [line for line in capsys.readouterr().err.splitlines() if line][-2:]
+    assert where.startswith(f"the model is saved in {run / 'merged'}; run again to measure it, or ")
+    assert line in what
+    assert vfmerge.load(run / "merged").base == "sam"
+    assert "Not measured yet" in (run / "merged" / "README.md").read_text()
+    assert not (run / "cache").exists()
+    teach_no_more(monkeypatch)
+    assert main(["run", str(small), "--out", str(run)]) == 0
+    assert files(run) == files(finished)
+
+
+def test_another_evaluation_is_no_other_recipe(
+    small: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is measured may change: the model stays, its figures, its card and the recipe are of what is asked now."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    teach_no_more(monkeypatch)
+    before = files(run)
+    assert main(["run", str(small), "evaluate.prompts.promptable=clip", "--out", str(run)]) == 2
+    assert files(run) == before  # what cannot be measured costs no figures
+    (run / "picture.png").touch()
+    (run / "gallery").mkdir()
+    change = "evaluate={again: {benchmark: promptable, data: held_out, masks: 1}}"
+    capsys.readouterr()
+    assert main(["run", str(small), change, "--out", str(run)]) == 0
+    captured = capsys.readouterr()
+    assert f"{run} is measured again" in captured.err
+    assert "box_miou" in captured.out
+    assert "top1" not in captured.out
+    assert not (run / "picture.png").exists()
+    assert not (run / "gallery").exists()
+    after = files(run)
+    assert {name for name in before if before[name] != after[name]} == {
+        "README.md", "recipe.yaml", "MANIFEST.json", "retention.json",
+    }  # fmt: skip
+    assert list(recipe.load(str(run / "recipe.yaml")).evaluate) == ["again"]
+    assert b"again:" in after["README.md"]
+    assert b"top1" not in after["README.md"].split(b"## Use")[0]
+    assert main(["run", str(small), "--out", str(run)]) == 0
+    assert files(run) == before
+
+
+def test_a_run_is_trained_on_with_another_evaluation(
+    small: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changed half-way, `evaluate` is no reason to begin again."""
+    run, save = tmp_path / "run", checkpoint.save
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", lambda *args, **more: (save(*args, **more), terminate())[0])
+        assert main(["run", str(small), "evaluate={}", "--out", str(run)]) == 75
+    assert main(["run", str(small), "--out", str(run)]) == 0
+    assert files(run) == files(finished)
+
+
+def terminate() -> None:
+    if signals._watched[0].name is None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_run_without_its_report_is_finished_later(
+    small: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report is written last: what broke off before it is measured again, and drawn."""
+    teach_no_more(monkeypatch)
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "report.html").unlink()
+    assert main(["run", str(small), "--out", str(run)]) == 0
+    assert (run / "report.html").exists()
+    assert files(run) == files(finished)
+
+
+def test_a_card_keeps_what_people_wrote(finished: Path, tmp_path: Path) -> None:
+    """Measured again, it is given its figures, and no other line of it changes; a card that was deleted stays away."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    card = run / "merged" / "README.md"
+    written = card.read_text("utf-8").replace("## Use\n", "## Use\n\nAsk *Zoë* about it.\n")
+    card.write_text(written.replace("| 0.", "| 9."), "utf-8")
+    assert main(["eval", str(run)]) == 0
+    assert card.read_text("utf-8") == written
+    card.unlink()
+    assert main(["eval", str(run)]) == 0
+    assert not card.exists()
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,3 +320,37 @@ def test_what_cannot_be_learnt_or_measured_is_said_before_training(
     assert len(lines) == 1
     assert word in lines[0]
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Two folders of sixty pictures, of which one is torn."""
+    for number, name in enumerate(("red circle", "blue square")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for index in range(60):
+            grey = np.full((32, 32, 3), 100 * number + index, dtype=np.uint8)
+            Image.fromarray(grey).save(tmp_path / "pictures" / name / f"{index:02}.png")
+    (tmp_path / "pictures" / "red circle" / "07.png").write_bytes(b"\x89PNG broken")
+    return tmp_path / "pictures"
+
+
+def test_no_picture_is_left_out_in_silence(
+    finished: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One is told how many, the file beside the table and the report name each; also where scores are remembered."""
+    monkeypatch.setenv("VFMERGE_CACHE", str(tmp_path / "cache"))
+    run, held_out = tmp_path / "run", f"data.held_out_single={{kind: folder, path: {pictures}, labels: true}}"
+    shutil.copytree(finished, run)
+    shutil.copytree(finished / "merged", tmp_path / "model")
+    for path, table in ((run, run / "left_out.jsonl"), (tmp_path / "model", tmp_path / "model.left_out.jsonl")):
+        assert main(["eval", str(path), held_out]) == 0
+        assert f"1 of 120 pictures of held_out_single; they are named in {table}" in capsys.readouterr().err
+        (line,) = map(json.loads, table.read_text().splitlines())
+        assert (line["data"], line["among"]) == ("held_out_single", 120)
+        assert "red circle/07.png" in line["reason"]
+    assert {row.n for row in retention.read(run / "retention.json") if row.metric == "top1"} == {119}
+    assert "red circle/07.png" in (run / "report.html").read_text()
+    assert main(["eval", str(run)]) == 0  # on the whole data again
+    assert "left_out.jsonl" not in capsys.readouterr().err
+    assert not (run / "left_out.jsonl").exists()
+    assert "in no figure" not in (run / "report.html").read_text().lower()

@@ -55,7 +55,6 @@ def batch(images: int = 4, size: int = 32) -> Batch:
     torch.manual_seed(1)
     return Batch(
         images=torch.rand(images, 3, size, size),
-        sizes=torch.full((images, 2), size),
         keys=tuple(range(images)),
         names=("picture",) * images,
     )
@@ -202,6 +201,27 @@ def test_ten_steps_lower_the_loss_on_every_scale(kind: Any) -> None:
     assert totals[9] < totals[0]
     error = (head.see(seen).summary - teacher(asked)[0]).square().mean()
     assert error < 0.2 * teacher(asked)[0].var()
+
+
+@pytest.mark.parametrize("kind", ["running", "fixed", "phi_s"])
+def test_marking_changes_nothing(kind: Any) -> None:
+    """A head is to the bit what it was, however often it is marked, learning or not."""
+    eye = Eye(distill=Distill(standardise=kind, pictures=8))
+    teacher, head, asked = eye.teacher(), eye.head(ONE_MAP).train(), batch()
+    eye.calibrate(head, itertools.repeat(teacher(asked)))
+    before = {name: each.clone() for name, each in head.state_dict().items()}
+    eye.loss(head(features(ONE_MAP), asked), tuple(3 * each for each in teacher(asked)), asked)
+    assert all(torch.equal(each, before[name]) for name, each in head.state_dict().items())
+
+
+def test_statistics_run_by_what_a_head_observes() -> None:
+    """Each part's own, by all cells of a batch; on a trunk of the parent's or of another stride alike."""
+    eye = Eye(distill=Distill(standardise="running", momentum=0.5))
+    summary, cells = target = eye.teacher()(batch())
+    for head in (eye.own_head(), eye.head(ONE_MAP)):
+        eye.observe(head, target)
+        torch.testing.assert_close(head.standards["summary"].mean, 0.5 * summary.mean(0))
+        torch.testing.assert_close(head.standards["cells"].mean, 0.5 * cells.mean((0, 2, 3)))
 
 
 def test_statistics_are_of_just_so_many_pictures() -> None:

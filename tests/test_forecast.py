@@ -106,7 +106,7 @@ def test_every_parent_is_weighed_as_it_teaches(made: Made) -> None:
         teacher = adapter.teacher()
         assert teacher.size == adapter.teaches_at
         for size in (32, 48):
-            shown = Batch(images=torch.rand(1, 3, size, size), sizes=torch.tensor([[size] * 2]), keys=(0,), names=("",))
+            shown = Batch(images=torch.rand(1, 3, size, size), keys=(0,), names=("",))
             with torch.no_grad():
                 found[task, size] = cache.bytes_of(None, {task: teacher(shown)})
     foretold = {(each.what.removeprefix("targets of "), each.size): each.each for each in shares}

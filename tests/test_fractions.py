@@ -21,7 +21,7 @@ from vfmerge.recipe import Stage, Stream
 from vfmerge.report import fractions
 from vfmerge.report.fractions import Point
 from vfmerge.retention import Row
-from vfmerge.stream import Steps
+from vfmerge.stream import Steps, in_order
 
 
 class Numbers(Source):
@@ -68,9 +68,9 @@ def test_a_smaller_fraction_is_within_a_larger_one() -> None:
 def test_batches_are_of_the_fraction_alone() -> None:
     """An epoch is every sample of it once; what is read in order too."""
     few = steps(Numbers(40), 0.3)
-    shown = [int(image[0, 0, 0] * 255 + 0.5) for step in range(3) for image in few[step][0].images]
+    shown = [int(image[0, 0, 0]) for step in range(3) for image in few[step][0].images]
     assert sorted(shown) == sorted(read(few))
-    ordered = [name for batch, _ in few.in_order(size=8) for name in batch.names]
+    ordered = [name for batch, _ in in_order(few, size=8) for name in batch.names]
     assert ordered == [str(few.source.number(index)) for index in range(12)]
 
 
@@ -189,7 +189,7 @@ def test_stopped_and_gone_on(
     out = tmp_path / "out"
     command = ["run", str(small), "--fractions", "0.25,1.0", "--out", str(out)]
     with monkeypatch.context() as patch:
-        stop_at(patch, evaluation, "save_merged", lambda session, **_: "0.25" in str(session.out))
+        stop_at(patch, evaluation, "publish", lambda run, **_: "0.25" in str(run))
         assert main(command) == 75
     assert "vfmerge: SIGTERM: stopped before fraction 1.0; run again to go on\n" in capsys.readouterr().err
     assert list(models(out)) == ["fraction-0.25"]

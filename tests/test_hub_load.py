@@ -11,7 +11,9 @@ import torch
 from vfmerge_adapters.sam import SAM
 
 import vfmerge
-from vfmerge import hub
+from vfmerge import home, hub
+from vfmerge.cli import main
+from vfmerge.demo import opening
 from vfmerge.errors import CheckpointError, InputError
 from vfmerge.model import MergedModel
 
@@ -77,8 +79,9 @@ def test_a_damaged_file_of_the_cache_is_refused(cache: Path, damaged: str) -> No
         ("someone/other", None, "someone/other: no folder here, and cannot be fetched from the hub .*connect"),
         ("someone/model", "v3", "someone/model: no folder here, and cannot be fetched from the hub"),
         ("someone/model@v2", "v2", "revision: someone/model@v2 names one already"),
-        ("no/such/folder", None, "no/such/folder: MANIFEST.json is missing"),
-        ("nowhere", None, "nowhere: MANIFEST.json is missing"),
+        ("no/such/folder", None, "no/such/folder: no such folder; give runs/NAME/merged"),
+        ("nowhere", None, "nowhere: no such folder"),
+        (".", None, r"\.: holds no merged model"),
     ],
 )
 def test_what_is_not_to_be_had_is_one_line(cache: Path, name: str, revision: str | None, message: str) -> None:
@@ -86,6 +89,58 @@ def test_what_is_not_to_be_had_is_one_line(cache: Path, name: str, revision: str
     with pytest.raises(InputError, match=message) as error:
         vfmerge.load(name, revision=revision)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "path: empty; give runs/NAME/merged, or owner/name on the hub"),
+        ("https://huggingface.co/o/n", "neither a folder nor an id; give the id alone, o/n"),
+        ("https://hf.co/o/n/tree/main", "give the id alone, o/n"),
+        ("https://example.org/model.zip", "neither a folder nor an id; give a folder, or owner/name on the hub"),
+        ("hf://o/n", "neither a folder nor an id; give a folder"),
+    ],
+)
+def test_what_is_neither_a_path_nor_an_id_is_told_so(path: str, message: str) -> None:
+    """An empty path is not the folder where one is, and an address is nothing that can be mistyped."""
+    with pytest.raises(InputError, match=message) as error:
+        vfmerge.load(path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "cuda:x"])
+def test_a_device_that_is_not_there_is_one_line(folder: Path, device: str) -> None:
+    """And told before anything is read."""
+    with pytest.raises(InputError, match=f"device {device}: not available here .*give auto, cpu, cuda") as error:
+        vfmerge.load("nowhere", device=device)
+    assert len(str(error.value).splitlines()) == 1
+    where = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    assert next(vfmerge.load(folder, device="auto").parameters()).device == where
+    assert next(vfmerge.load(folder, device=torch.device("cpu")).parameters()).device == torch.device("cpu")
+
+
+def test_a_run_stands_for_its_model(folder: Path, tmp_path: Path) -> None:
+    """As for every command; the run need not have a recipe."""
+    shutil.copytree(folder, tmp_path / "run" / "merged")
+    assert vfmerge.load(tmp_path / "run").base == vfmerge.load(str(tmp_path / "run")).base == "sam"
+    assert home.find(tmp_path / "run").run is None
+    (tmp_path / "run" / "recipe.yaml").write_text("base: sam\n")
+    found = home.find(tmp_path / "run")
+    assert (found.name, found.run, found.folder) == ("run", tmp_path / "run", tmp_path / "run" / "merged")
+
+
+def test_a_model_of_the_hub_is_exported_and_shown_by_its_id(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `predict` takes the other commands take."""
+    arguments = ["export", "someone/model@v2", "--to", "transformers", "--out", str(tmp_path / "auto")]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert vfmerge.load(tmp_path / "auto").base == "sam"
+    shown = opening.open_all("someone/model", tasks=(), device="cpu")
+    assert (shown.name, [each.key for each in shown.exhibits]) == ("someone/model", ["merged"])
+    for command in (["export", "someone/other", "--to", "sam", "--out", "x.safetensors"], ["demo", "someone/other"]):
+        assert main(command) == 2
+        assert "someone/other: no folder here, and cannot be fetched from the hub" in capsys.readouterr().err
 
 
 def test_a_repository_without_a_merged_model_is_named(cache: Path) -> None:
@@ -101,7 +156,7 @@ def test_a_folder_goes_before_the_hub(
     """`someone/model` is a folder where there is one; and where `someone` is one, the path is mistyped, and no id."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "someone").mkdir()
-    with pytest.raises(CheckpointError, match="someone/model: MANIFEST"):
+    with pytest.raises(InputError, match="someone/model: no such folder"):
         vfmerge.load("someone/model")
     shutil.copytree(folder, tmp_path / "someone" / "model")
     assert hub.find("someone/model") == Path("someone/model")

@@ -17,8 +17,9 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from vfmerge_adapters.hub import network, origin
+from vfmerge_adapters.hub import network, origin, repository
 from vfmerge_adapters.hub.preprocess import Preprocess
+from vfmerge_adapters.transformers_vision import Vision
 
 from vfmerge import weights
 from vfmerge.errors import CheckpointError, InputError
@@ -343,3 +344,44 @@ def test_older_files_of_preprocessing_are_understood() -> None:
     with pytest.raises(InputError, match=r"here: preprocessing: image_std\.0") as error:
         Preprocess.parse({"size": 24, "image_mean": [0, 0, 0], "image_std": [0, 1, 1]}, default={}, source="here")
     line(error)
+
+
+@pytest.mark.parametrize(
+    ("card", "told"),
+    [
+        (None, "unknown"),
+        ("# no front matter\nlicense: mit\n", "unknown"),
+        ("---\nlicense: apache-2.0\n---\n", "Apache-2.0"),
+        ("---\r\nlicense: apple-amlr\r\nlicense_name: apple-ascl\r\n---\r\n# DFN", "apple-amlr"),
+        ("---\nlicense: other\nlicense_name: dinov3-license\n---\n", "dinov3-license"),
+        ("---\nlicense: other\n---\n", "unknown"),
+        ("---\nlicense: [mit, cc-by-nc-4.0]\n---\n", "CC-BY-NC-4.0 AND MIT"),
+        ("---\nlicense: 4\n---\n", "unknown"),
+        ("---\nlicense: [\n---\n", "unknown"),
+        ("---\n- a list\n---\n", "unknown"),
+        ("---\nreleased: 2024-99-99\n---\n", "unknown"),
+    ],
+)
+def test_the_licence_is_that_of_its_card(folder: Path, card: str | None, told: str) -> None:
+    """As its authors state it there, and unknown where they do not; of random weights there is none to be had."""
+    if card is not None:
+        (folder / "README.md").write_bytes(card.encode())
+    assert trace(folder).licence == told
+    assert trace(folder, random=True).licence == "unknown"
+
+
+def test_adapters_take_the_word_of_the_card(folder: Path) -> None:
+    """Unless the recipe says another; it goes along into the merged model."""
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    assert Vision(model=str(folder)).licence == Vision(model=str(folder)).portable()["licence"] == "CC-BY-NC-4.0"
+    assert Vision(model=str(folder), licence="MIT").licence == "MIT"
+
+
+def test_a_card_that_cannot_be_fetched_states_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights may lie in the cache while it does not, and there is no network."""
+
+    def refuse(repository: str, name: str) -> Path:
+        raise InputError(f"{name} cannot be fetched")
+
+    monkeypatch.setattr(repository, "fetch", refuse)
+    assert trace("someone/model").licence == "unknown"

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vfmerge import engine, model, parts, plugins, recipe
+from vfmerge.adapter import AuxiliaryAdapter
 from vfmerge.cli import main
 from vfmerge.errors import InputError, Stopped
 from vfmerge.session import Session
@@ -78,6 +79,30 @@ def test_nothing_of_others_is_its_own(written: Path) -> None:
     own = {name for name in merged.state_dict() if name.startswith("heads.naming")}
     kinds = [f"heads.naming.{part}.{kind}" for part in ("project", "bring") for kind in ("weight", "bias")]
     assert own == set(kinds)
+
+
+def test_its_first_weights_are_of_the_seed(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every head's: whatever torch drew before, those that it is made with and those that it starts with."""
+    adapters = parts.build_adapters(recipe.load(str(written)))
+    teachers = {name: each.teacher() for name, each in adapters.items() if isinstance(each, AuxiliaryAdapter)}
+    naming, clip = type(adapters["naming"]), type(adapters["clip"])
+
+    def begin(self: Any, head: torch.nn.Module, *others: Any) -> None:
+        torch.nn.init.uniform_(next(head.parameters()))
+
+    monkeypatch.setattr(naming, "start", begin)
+    monkeypatch.setattr(clip, "start", begin)
+    states = []
+    for seed, before in ((5, 1), (5, 2), (6, 2)):
+        torch.manual_seed(before)
+        merged = model.MergedModel(adapters, base="sam", seed=seed)
+        merged.start(teachers)
+        states.append(merged.state_dict())
+    first, second, other = states
+    assert [name for name, tensor in first.items() if not torch.equal(tensor, second[name])] == []
+    changed = {name for name, tensor in first.items() if not torch.equal(tensor, other[name])}
+    started = {f"heads.{name}.{next(iter(merged.heads[name].named_parameters()))[0]}" for name in ("naming", "clip")}
+    assert {"heads.naming.bring.weight", *started} <= changed
 
 
 @pytest.mark.parametrize("step", [5, 9])

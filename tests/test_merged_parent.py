@@ -18,7 +18,7 @@ from vfmerge_adapters.open_clip import OpenCLIP
 from vfmerge_adapters.sam import SAM
 
 import vfmerge
-from vfmerge import card, check, commit, engine, options, parts, plugins, recipe, spdx
+from vfmerge import check, commit, engine, licence, options, parts, plugins, recipe, spdx
 from vfmerge.adapter import Batch
 from vfmerge.errors import CheckpointError, InputError
 from vfmerge.model import MergedModel
@@ -43,11 +43,12 @@ class Eye(FeatureParent):
     licence = "MIT"
     features = FeatureSpec(channels=(6,), strides=(16,), summary=6)
 
-    def __init__(self) -> None:
-        super().__init__(distill=Distill(standardise="fixed", pictures=8))
+    def __init__(self, *, running: bool = False) -> None:
+        super().__init__(distill=Distill(standardise="running" if running else "fixed", pictures=8, momentum=0.5))
+        self.running = running
 
     def portable(self):
-        return {}
+        return {"running": self.running}
 
     def trunk(self):
         from torch import nn
@@ -155,7 +156,6 @@ def batch() -> Batch:
     masks[0, 5:20, 10:40], masks[1, 30:45, 5:25] = True, True
     return Batch(
         images=torch.rand(2, 3, 48, 48),
-        sizes=torch.full((2, 2), 48),
         keys=(1, 2),
         names=("a", "b"),
         masks=masks,
@@ -278,6 +278,17 @@ def test_a_head_that_goes_on_keeps_its_statistics(second: Path, eye: type) -> No
     assert torch.allclose(other.standards["summary"].mean, targets[0][0].mean(0), atol=1e-6)
 
 
+def test_statistics_run_on(tmp_path: Path, eye: type) -> None:
+    """As the inner adapter's do, in a merge of a merge."""
+    model = begun({"sam": SAM(variant="tiny"), "eye": eye(running=True)}, base="sam")
+    model.save(tmp_path / "once", names={"sam": "sam", "eye": "eye"}, texts={})
+    pupil = Merged(model=str(tmp_path / "once"), task="eye")
+    head = begun({"eye": pupil}, base="eye").heads["eye"]
+    summary = torch.rand(8, 6)
+    pupil.observe(head, (summary, torch.rand(8, 6, 2, 2)))
+    torch.testing.assert_close(head.standards["summary"].mean, 0.5 * summary.mean(0))
+
+
 @pytest.mark.parametrize("task", ["sam", "clip", "eye"])
 def test_the_merged_model_teaches_what_it_answers(second: Path, eye: type, task: str) -> None:
     """Its targets have the form of the inner adapter's, and a pupil that begins as it is has nothing to learn."""
@@ -337,11 +348,11 @@ def test_a_dropped_head_leaves_its_licence_behind(eye: type, tmp_path: Path) -> 
     assert alone.licence == "CC-BY-NC-4.0 AND MIT"
     begun({"eye": alone}, base="eye").save(tmp_path / "two", names={"eye": "vfmerge"}, texts={})
     assert Merged(model=str(tmp_path / "two"), task="eye").licence == "CC-BY-NC-4.0 AND MIT"
-    assert card.inherit({"eye": alone.licence}).name == "non-commercial"
-    assert card.inherit({"eye": "MIT AND unknown"}).name == "unknown"
-    assert card.inherit({"eye": "Apache-2.0 OR MIT", "clip": "X"}).name == "(Apache-2.0 OR MIT) AND X"
+    assert licence.inherit({"eye": alone.licence}).name == "non-commercial"
+    assert licence.inherit({"eye": "MIT AND unknown"}).name == "unknown"
+    assert licence.inherit({"eye": "Apache-2.0 OR MIT", "clip": "ISC"}).name == "(Apache-2.0 OR MIT) AND ISC"
     assert spdx.join(["(Apache-2.0 OR MIT) AND X", "X AND Y", ""]) == "(Apache-2.0 OR MIT) AND X AND Y AND unknown"
-    assert card.inherit({"eye": "Apache-2.0 AND MIT", "clip": "MIT"}).name == "Apache-2.0 AND MIT"
+    assert licence.inherit({"eye": "Apache-2.0 AND MIT", "clip": "MIT"}).name == "Apache-2.0 AND MIT"
 
 
 def test_one_key_gives_the_built_in_recipe_its_model() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +132,64 @@ def test_unknown_names_are_attribute_errors(merged: MergedModel) -> None:
     """`model.dino` where there is no such parent is what Python users expect."""
     with pytest.raises(AttributeError, match="dino"):
         merged.dino  # noqa: B018
+
+
+def test_an_unknown_task_is_one_line(merged: MergedModel) -> None:
+    """With the nearest of those that there are."""
+    with pytest.raises(InputError, match=r"task: no head is called 'clop'; did you mean 'clip'\?"):
+        merged.capability("clop")
+
+
+def test_a_model_by_itself_gives_features(merged: MergedModel) -> None:
+    """What its trunk sees."""
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(merged(images).maps[-1], merged.trunk(images).maps[-1])
+
+
+def test_compile_compiles_the_trunk_for_all(folder: Path) -> None:
+    """In place: every head asks the compiled one, each with the answer of before, and what is saved is the model."""
+    ran: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        def run(*given: object) -> object:
+            ran.append("graph")
+            return graph(*given)
+
+        return run
+
+    model, plain = vfmerge.load(folder), vfmerge.load(folder)
+    model.compile(backend=backend, dynamic=False)
+    boxes = torch.tensor([[5.0, 5.0, 60.0, 70.0]])
+    asks = {
+        "features": lambda each: each(torch.ones(1, 3, 96, 96)).maps[-1],
+        "clip": lambda each: each.clip.encode_image([picture()]),
+        "sam": lambda each: each.sam.set_image(picture()).predict(boxes=boxes)[0],
+    }
+    for name, ask in asks.items():
+        ran.clear()
+        with torch.no_grad():
+            torch.testing.assert_close(ask(model), ask(plain), atol=1e-4, rtol=0, msg=name)
+        assert ran, name
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda own: {"a": torch.zeros(1)}, r"tensors: \d+ do not fit the model, first: a is none of its own"),
+        (lambda own: dict(list(own.items())[1:]), "tensors: 1 do not fit the model, first: .* is missing"),
+        (lambda own: {n: t[None] if n == next(iter(own)) else t for n, t in own.items()}, r"is \[1, .*\], not \["),
+    ],
+)
+def test_tensors_of_another_model_are_not_saved(
+    merged: MergedModel, tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], message: str
+) -> None:
+    """Nothing is written that could not be loaded again."""
+    with pytest.raises(InputError, match=message) as error:
+        merged.save(tmp_path / "out", names=NAMES, tensors=change(merged.state_dict()))
+    assert len(str(error.value).splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_that_a_model_has_already_are_reserved() -> None:

@@ -13,7 +13,8 @@ from vfmerge.adapter import Features
 from vfmerge.benchmarks.segmentation import ZeroShotSegmentation
 from vfmerge.benchmarks.two_heads import TwoHeads
 from vfmerge.data.shapes import SHAPES
-from vfmerge.model import MergedModel, SharedTrunk
+from vfmerge.model import MergedModel
+from vfmerge.shared_trunk import SharedTrunk
 from vfmerge.store import Store
 
 SIDE = 96  # of the tiny SAM's input

@@ -37,7 +37,7 @@ CAPTIONER = VIT | {"attentional_pool": True, "attn_pooler_queries": 4, "attn_poo
 PREPROCESS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3], "interpolation": "bilinear", "resize_mode": "squash"}
 TEXTS = ["a photo of a red circle", "!", "two shapes on top of one another, seen from far away in the fog " * 3, "dog"]
 
-BATCH = Batch(images=torch.zeros(0, 3, 32, 32), sizes=torch.zeros(0, 2), keys=(), names=())
+BATCH = Batch(images=torch.zeros(0, 3, 32, 32), keys=(), names=())
 
 
 def shape(vision: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def started(adapter: OpenCLIP, **others: OpenCLIP) -> tuple[MergedModel, Network
 def batch(images: Tensor) -> Batch:
     count = len(images)
     names = tuple(map(str, range(count)))
-    return Batch(images=images, sizes=torch.full((count, 2), images.shape[-1]), keys=tuple(range(count)), names=names)
+    return Batch(images=images, keys=tuple(range(count)), names=names)
 
 
 def sides(adapter: OpenCLIP) -> list[tuple[int, int]]:

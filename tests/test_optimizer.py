@@ -52,6 +52,27 @@ def test_constant() -> None:
     assert rates(stage(warmup=2, schedule="constant"), steps=5) == [0.5, 1, 1, 1, 1]
 
 
+def test_a_rate_that_drops() -> None:
+    """To a tenth at each share of the stage, warm-up and all, and no sooner."""
+    plan = stage({"trunk": 0.5}, warmup=2, schedule="steps", drops=(0.5, 0.75))
+    assert rates(plan, steps=8) == pytest.approx([0.25, 0.5, 0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["stages.probe.schedule=steps"], r"stages\.probe\.drops: none, and schedule is steps; give shares"),
+        (["stages.probe.drops=[0.5]"], r"stages\.probe\.drops: \[0\.5\] with schedule cosine; write schedule: steps"),
+    ],
+)
+def test_drops_go_with_their_schedule(small: Path, changes: list[str], says: str) -> None:
+    """One without the other would do nothing: one line each; both together are a stage."""
+    with pytest.raises(InputError, match=says):
+        recipe.load(str(small), changes)
+    plan = recipe.load(str(small), ["stages.probe.schedule=steps", "stages.probe.drops=[0.5]"])
+    assert plan.stages["probe"].drops == (0.5,)
+
+
 def test_a_stage_that_is_all_warm_up() -> None:
     """It ends at the peak."""
     assert rates(stage(warmup=3), steps=3) == pytest.approx([1 / 3, 2 / 3, 1])
@@ -103,6 +124,27 @@ def test_freeze(merged: MergedModel) -> None:
     optimizer.freeze(merged, stage({"trunk": 1.0}))
     assert (merged.trunk.training, merged.heads["sam"].training, merged.heads["clip"].training) == (True, False, False)
     assert not any(parameter.requires_grad for parameter in merged.heads.parameters())
+
+
+def test_what_is_frozen_within_is_at_rest(merged: MergedModel) -> None:
+    """Where a block learns, others of its trunk are in eval mode, with all in them, and it is not, with all in it."""
+    optimizer.freeze(merged, stage({"trunk.blocks.1": 1.0}))
+    first, second = (list(block.modules()) for block in merged.trunk.blocks)
+    assert any(next(module.parameters(), None) is None for module in first)  # as a dropout: it has none to learn
+    assert [module.training for module in first] == [False] * len(first)
+    assert [module.training for module in second] == [True] * len(second)
+    assert merged.trunk.training
+
+
+def test_a_head_that_cannot_learn(merged: MergedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in training mode where it is taught, for it may keep statistics; and what it has of parameters is not."""
+    head = merged.heads["sam"]
+    monkeypatch.setattr(merged, "fixed", merged.fixed | {f"heads.sam.{name}" for name, _ in head.named_parameters()})
+    taught = {"data": "d", "size": 32, "batch": 1, "tasks": {"sam": 1.0}}
+    optimizer.freeze(merged, stage({"trunk": 1.0}, streams=(taught,)))
+    assert (head.training, head.prompt_encoder.training, head.mask_decoder.training) == (True, False, False)
+    optimizer.freeze(merged, stage({"trunk": 1.0}))
+    assert not head.training
 
 
 def test_no_decay_for_biases_and_norms(merged: MergedModel) -> None:

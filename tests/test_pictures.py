@@ -175,20 +175,6 @@ def test_annotated_of_another_size_is_refused():
         picture.decode(oriented(6), name="x", annotated=(24, 41))
 
 
-@pytest.mark.parametrize(
-    ("at_least", "expected"), [(100, 150), (150, 150), (151, 300), (37, 38), (38, 75), (1000, 300)]
-)
-def test_at_least_keeps_the_smaller_side(at_least, expected):
-    """A JPEG shrinks by a power of two up to eight, never below the side asked for."""
-    decoded = picture.decode(encode(Image.new("RGB", (400, 300)), "JPEG"), name="x", at_least=at_least)
-    assert decoded.shape[0] == expected
-
-
-def test_at_least_leaves_other_formats_alone():
-    """A PNG has one size."""
-    assert picture.decode(encode(SCENE, "PNG"), name="x", at_least=8).shape == SCENE.shape
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
 def test_every_truncation_is_refused_or_whole(kind):
     """Cut anywhere, a file is refused, or what was cut held no pixel."""

@@ -251,7 +251,7 @@ def test_top5_needs_ten_classes(kind: type[Benchmark]) -> None:
 def lesson(rows: np.ndarray, labels: np.ndarray, *, classes: int) -> Lesson:
     table = Table("float32")
     table.append(rows)
-    work = Work(lambda done, total: None, total=1)
+    work = Work(Setup(), total=1)
     return Lesson(features=table, labels=labels, classes=classes, device=torch.device("cpu"), work=work)
 
 

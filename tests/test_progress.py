@@ -44,6 +44,18 @@ def test_steps_that_jump_over_an_interval(capsys: pytest.CaptureFixture[str]) ->
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["33/100"]
 
 
+def test_lines_of_what_nobody_knows_the_end_of(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How far and how fast, at each interval."""
+    clock = iter([100.0, 105.0, 110.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    with Bar("calibrating", total=None, every=10) as bar:
+        for steps in (10, 4, 16):
+            bar.advance(steps)
+    assert capsys.readouterr().err == "calibrating 10  2.0/s\ncalibrating 30  3.0/s\n"
+
+
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Title, count, time left and note; no line for each interval."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

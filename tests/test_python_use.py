@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from vfmerge_adapters.text_aligned.use import PictureText
 from vfmerge_adapters.transformers_clip import CLIP
 from vfmerge_adapters.transformers_sam import TransformersSAM
 
+import vfmerge
 from vfmerge import weights
 from vfmerge.adapter import AuxiliaryAdapter
 from vfmerge.errors import InputError
@@ -33,6 +35,24 @@ TEXTS = ["a photo of a star.", "a red circle, seen from far away", "ring"]
 BOX, POINTS, LABELS = np.array([8.0, 10.0, 40.0, 44.0]), np.array([[20.0, 30.0], [3.0, 4.0]]), np.array([1, 0])
 SMALL_SAM = {"depth": 2, "width": 32, "heads": 2, "global_blocks": [1], "decoder_width": 16, "decoder_mlp": 32}
 SMALL_SAM |= {"decoder_heads": 2}
+LEAST_SAM = SMALL_SAM | {"depth": 1, "global_blocks": [0]}
+SMALL_CLIP = {
+    "model_type": "clip",
+    "vision_config": {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    },
+    "text_config": {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 12,
+    },
+    "projection_dim": 20,
+}
 
 
 def merge(base: str, **adapters: AuxiliaryAdapter) -> MergedModel:
@@ -138,11 +158,8 @@ def test_a_bias_of_the_loss_comes_last() -> None:
 @torch.no_grad()
 def test_a_clip_of_transformers_answers_as_open_clips_do() -> None:
     """The same interface, with its own preprocessing and words."""
-    vision = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
-    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 12}
-    config = {"model_type": "clip", "vision_config": vision, "text_config": text, "projection_dim": 20}
     shown = {"image_mean": [0.3, 0.4, 0.5], "image_std": [0.2, 0.25, 0.3], "do_center_crop": True}
-    adapter = CLIP(config=config, random=True, preprocessor=shown | {"size": 32, "crop_size": 32})
+    adapter = CLIP(config=SMALL_CLIP, random=True, preprocessor=shown | {"size": 32, "crop_size": 32})
     clip = adapter.capability(adapter.teacher())
     assert isinstance(clip, PictureText)
     made = images(clip.preprocess)
@@ -180,6 +197,20 @@ def test_pictures_in_any_form(model: MergedModel, tmp_path: Path) -> None:
 def test_a_single_text_is_one_text(model: MergedModel) -> None:
     """And not its letters."""
     assert torch.equal(model.clip.encode_text("a star"), model.clip.encode_text(["a star"]))
+
+
+def test_nothing_embeds_to_nothing(model: MergedModel) -> None:
+    """No text and no image give no row, of the right width."""
+    width = model.clip.encode_text("a star").shape[1]
+    assert model.clip.encode_text([]).shape == (0, width)
+    assert model.clip.encode_image(torch.zeros(0, 3, 64, 64)).shape == (0, width)
+
+
+def test_images_that_are_not_rgb_are_refused(model: MergedModel) -> None:
+    """One channel would else be taken for three alike ones."""
+    with pytest.raises(InputError, match=r"images: have 1 channels; give RGB") as error:
+        model.clip.encode_image(torch.zeros(1, 1, 64, 64))
+    assert one_line(error)
 
 
 def test_what_open_clips_models_are_told_is_done(model: MergedModel) -> None:
@@ -236,6 +267,20 @@ def test_many_prompts_in_the_input_square(model: MergedModel, sam: Sam) -> None:
     assert answers[0][0].dtype == torch.bool
     torch.testing.assert_close(answers[1][2], answers[0][2], atol=1e-4, rtol=0)
     assert answers[0][3:] == answers[1][3:]
+
+
+def test_an_image_that_is_transformed_already(model: MergedModel, sam: Sam) -> None:
+    """`set_torch_image`, as a `SamPredictor` takes it; of another size it is refused."""
+    picture = pictures()[0]
+    answers = []
+    for predictor in (SamPredictor(sam), model.sam):
+        small = torch.from_numpy(predictor.transform.apply_image(picture)).permute(2, 0, 1)[None]
+        predictor.set_torch_image(small, picture.shape[:2])
+        answers.append(predictor.predict(box=BOX, multimask_output=False, return_logits=True)[0])
+        assert predictor.model.image_encoder.img_size == 96
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-4)
+    with pytest.raises(InputError, match=r"transformed_image: is 1x3x50x50; make it 1x3x\d+x\d+, as `transform` does"):
+        model.sam.set_torch_image(torch.zeros(1, 3, 50, 50), picture.shape[:2])
 
 
 def test_the_mask_generator_takes_a_merged_model(model: MergedModel, sam: Sam) -> None:
@@ -356,15 +401,78 @@ def test_half_precision_is_near(model: MergedModel) -> None:
     assert rough.dtype == np.float32
 
 
-def test_a_trunk_can_be_compiled() -> None:
-    """In torch's own ways, both; the back end that only traces stands for the others, which take a minute."""
-    small = SAM(variant="tiny", random=True, geometry=SMALL_SAM | {"depth": 1, "global_blocks": [0]})
-    model = merge("sam", sam=small, clip=OpenCLIP(model="tiny", layers=1))
-    expected = model.clip.encode_image(pictures())
-    in_place, replaced = copy.deepcopy(model), copy.deepcopy(model)
-    in_place.trunk.compile(backend="eager")
-    replaced.trunk = torch.compile(replaced.trunk, backend="eager")
-    for compiled in (in_place, replaced):
-        torch.testing.assert_close(compiled.clip.encode_image(pictures()), expected, atol=1e-5, rtol=0)
-        compiled.sam.set_image(pictures()[0])
-        assert compiled.sam.predict(box=BOX)[0].shape == (3, 60, 88)
+def base_sam() -> MergedModel:
+    return merge("sam", sam=SAM(variant="tiny", random=True, geometry=LEAST_SAM), clip=OpenCLIP(model="tiny", layers=1))
+
+
+def base_open_clip() -> MergedModel:
+    vision = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    config = {"model_cfg": {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}}
+    sam = SAM(variant="tiny", random=True, geometry=LEAST_SAM, blocks=1)
+    return merge("clip", clip=OpenCLIP(config=config, random=True), sam=sam)
+
+
+def base_transformers_clip() -> MergedModel:
+    sam = SAM(variant="tiny", random=True, geometry=LEAST_SAM, blocks=1)
+    return merge("clip", clip=CLIP(config=SMALL_CLIP, random=True), sam=sam)
+
+
+def in_place(model: MergedModel) -> MergedModel:
+    model.trunk.compile(backend="eager")
+    return model
+
+
+def replaced(model: MergedModel) -> MergedModel:
+    model.trunk = torch.compile(model.trunk, backend="eager")
+    return model
+
+
+def whole(model: MergedModel) -> Any:
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.parametrize("compiled", [in_place, replaced, whole])
+@pytest.mark.parametrize("made", [base_sam, base_open_clip, base_transformers_clip])
+def test_a_model_can_be_compiled(
+    made: Callable[[], MergedModel], compiled: Callable[[MergedModel], Any], tmp_path: Path
+) -> None:
+    """In torch's own ways, whatever the base; the back end that only traces stands for the others, which take minutes.
+
+    What is saved then is the model.
+    """
+    plain = made()
+    model, picture = compiled(copy.deepcopy(plain)), pictures()[0]
+    expected = plain.clip.encode_image(pictures())
+    torch.testing.assert_close(model.clip.encode_image(pictures()), expected, atol=1e-5, rtol=0)
+    cells = plain.clip.encode_cells(picture)
+    torch.testing.assert_close(model.clip.encode_cells(picture), cells, atol=1e-5, rtol=0)
+    for each in (plain, model):
+        each.sam.set_image(picture)
+    masks, mine = (each.sam.predict(box=BOX, return_logits=True)[0] for each in (plain, model))
+    np.testing.assert_allclose(mine, masks, atol=1e-4, rtol=0)
+    found = model.segment(picture, ["star", "ring"], background=None)
+    assert np.array_equal(found.labels, plain.segment(picture, ["star", "ring"], background=None).labels)
+    clip = "transformers_clip" if made is base_transformers_clip else "open_clip"
+    model.save(tmp_path / "merged", names={"sam": "sam", "clip": clip})
+    loaded = vfmerge.load(tmp_path / "merged").state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in plain.state_dict().items())
+
+
+def test_a_compiled_trunk_is_what_runs() -> None:
+    """For embeddings and masks alike: its back end is asked once for each size, and not for what it has seen."""
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    model = base_open_clip()
+    model.trunk = torch.compile(model.trunk, backend=backend, dynamic=False)
+    model.clip.encode_image(pictures())
+    once = len(graphs)
+    assert once > 0
+    model.clip.encode_image(pictures())
+    assert len(graphs) == once
+    model.segment(pictures()[0], ["star", "ring"])
+    assert len(graphs) > once

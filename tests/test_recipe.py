@@ -370,7 +370,7 @@ def test_parts(sample: Path) -> None:
     assert set(adapters) == {"outline", "caption"}
     assert adapters["outline"].taken["sharpness"] == 2.0  # type: ignore[attr-defined]
     assert len(parts.build_sources(plan)["images"]) == 100
-    assert set(parts.build_benchmarks(plan)) == {"guess"}
+    assert set(parts.build_benchmarks(plan.evaluate)) == {"guess"}
 
 
 def test_parts_name_the_recipe(sample: Path) -> None:
@@ -394,7 +394,7 @@ def test_no_torch(sample: Path) -> None:
     """A recipe is read, checked against its plug-ins and made into parts without torch."""
     code = (
         "import sys; from vfmerge import parts, recipe; plan = recipe.load(sys.argv[1]); parts.build_adapters(plan); "
-        "parts.build_sources(plan); parts.build_benchmarks(plan); print('torch' in sys.modules)"
+        "parts.build_sources(plan); parts.build_benchmarks(plan.evaluate); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, sample], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -1,6 +1,6 @@
 """Promptable recognition: the benchmark, the baselines that it is set beside, and what a report shows of it.
 
-Axis letters: N prompts, H x W pixels, T classes.
+Axis letters: N prompts, H x W pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from fakes.rectangles import CLASSES, DRAWN, Namer, Outliner, Reader, World
 from PIL import Image
 from vfmerge_adapters.open_clip import OpenCLIP
 from vfmerge_adapters.sam import SAM
@@ -27,143 +27,18 @@ from vfmerge.benchmarks.recognition import Recognition as Benchmark
 from vfmerge.benchmarks.things import box_ious
 from vfmerge.capability import (
     Capability,
-    ImageText,
-    Promptable,
-    PromptableImage,
-    PromptableRecognition,
-    RecognisedImage,
-    Recognition,
-    Vocabulary,
 )
 from vfmerge.data.coco import Coco
-from vfmerge.data.source import Sample, Source
+from vfmerge.data.source import Source
 from vfmerge.data.world import Shapes
 from vfmerge.errors import InputError
-from vfmerge.model import Network
 from vfmerge.recipe import Evaluation
 from vfmerge.report import recognition, report
 from vfmerge.retention import Row
 from vfmerge.store import Store
 from vfmerge.subject import Subject
 
-CLASSES = ("red", "green", "blue")
-COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], dtype=np.uint8)
-
-
-class World(Source):
-    """Pictures of three coloured rectangles on black, blue a novel class; the last of them has none."""
-
-    has_masks = True
-    classes = CLASSES
-    unseen = frozenset({"blue"})
-
-    def __init__(self, count: int = 2, **changes: Any) -> None:
-        self._count, self._changes = count, changes
-
-    def __len__(self) -> int:
-        return self._count + 1
-
-    def read(self, index: int) -> Sample:
-        masks = np.zeros((4, 40, 60), dtype=bool)
-        masks[0, 4:20, 6:30], masks[2, 24:36, 10:26], masks[3, 10:34, 36:56] = True, True, True
-        image = np.zeros((40, 60, 3), dtype=np.uint8)
-        for mask, colour in zip(masks[[0, 2, 3]], COLOURS, strict=True):
-            image[mask] = colour
-        labels = np.array([0, 1, 1, 2])  # the second has no pixel
-        if index == self._count:
-            return Sample(image=image, name="none", masks=masks[:0], labels=labels[:0], key=index)
-        return Sample(image=image, name=f"world/{index}", **({"masks": masks, "labels": labels} | self._changes))
-
-    def digest(self) -> str:
-        return str(self._count)
-
-
-def under(picture: np.ndarray, prompts: Mapping[str, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The colour in the middle of each prompt [N, 3], and the region of that colour, bool [N, H, W]."""
-    boxes, points = prompts.get("boxes"), prompts.get("points")
-    places = points[:, 0].long() if boxes is None else (boxes[:, :2] + boxes[:, 2:]).div(2).long()
-    colours = torch.from_numpy(picture)[places[:, 1], places[:, 0]]
-    return colours, (torch.from_numpy(picture) == colours[:, None, None]).all(3)
-
-
-class Outliner(Promptable):
-    """The right half of a thing from a box; from a point three masks, the thing itself as the best."""
-
-    fixed_size = 32
-
-    def __init__(self) -> None:
-        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
-
-    def set_image(self, picture: np.ndarray) -> PromptableImage:
-        class Image(PromptableImage):
-            mask_side = 8
-
-            def predict(self, *, boxes=None, points=None, labels=None, masks=None, multimask=False):
-                _, region = under(picture, {"boxes": boxes, "points": points})
-                if boxes is not None:
-                    assert not multimask
-                    middle = boxes[:, ::2].mean(1)[:, None, None]
-                    half = region & (torch.arange(region.shape[2]) >= middle)
-                    return half[:, None] * 2.0 - 1, torch.ones(len(region), 1)
-                assert multimask
-                assert labels.tolist() == [[1]] * len(points)
-                logits = torch.stack([~region, region, ~region], 1) * 2.0 - 1
-                return logits, torch.tensor([[0.2, 0.8, 0.5]]).expand(len(region), 3)
-
-        return Image()
-
-
-class Reader(ImageText):
-    """Sees which colour there is most of, as a picture or under a mask; nothing under no mask."""
-
-    def __init__(self) -> None:
-        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
-        self.sizes: list[int | None] = []
-
-    def text_key(self) -> str:
-        return "colours"
-
-    def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
-        return torch.stack([torch.tensor([float(name in text) for name in CLASSES]) for text in texts])
-
-    def encode_image(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> torch.Tensor:
-        amounts = [[(picture == colour).all(2).sum() for colour in COLOURS] for picture in pictures]
-        return F.one_hot(torch.tensor(np.array(amounts)).argmax(1), 3).float()
-
-    def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> torch.Tensor:
-        raise AssertionError("not asked for here")
-
-    def encode_regions(self, picture: np.ndarray, masks: torch.Tensor, *, size: int | None = None) -> torch.Tensor:
-        self.sizes.append(size)
-        return self.encode_image([picture * mask.numpy()[:, :, None] for mask in masks])
-
-
-class Namer(PromptableRecognition):
-    """The whole thing, called by its colour; what is `blind` to blue calls that green, and has itself without that."""
-
-    def __init__(self, *, blind: bool = False) -> None:
-        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
-        self.blind, self.told = blind, list[Vocabulary]()
-        self.asked: list[int] = []
-
-    encode_text, text_key = Reader.encode_text, Reader.text_key
-
-    def alone(self) -> PromptableRecognition | None:
-        return None if self.blind else Namer(blind=True)
-
-    def set_image(self, picture: np.ndarray) -> RecognisedImage:
-        namer = self
-
-        class Image(RecognisedImage):
-            def recognise(self, vocabulary, *, boxes=None, points=None, labels=None):
-                colours, region = under(picture, {"boxes": boxes, "points": points})
-                namer.told.append(vocabulary)
-                namer.asked.append(len(region))
-                seen = (colours.float() + torch.tensor([0, 1000.0 * namer.blind, 0]) * (colours[:, 2:] > 0)) / 250
-                scores = vocabulary.similarity(seen)
-                return Recognition(logits=region * 2.0 - 1, ious=torch.ones(len(region)), scores=scores)
-
-        return Image()
+BLIND = {"blue": "green"}
 
 
 def values(benchmark: Benchmark, model: Mapping[str, Capability], source: Source, **setup: Any) -> dict[str, float]:
@@ -172,7 +47,7 @@ def values(benchmark: Benchmark, model: Mapping[str, Capability], source: Source
 
 def test_masks_and_names_are_judged_thing_by_thing() -> None:
     """Of a model that outlines all and calls blue things green: of base, of novel, and of all classes."""
-    namer = Namer(blind=True)
+    namer = Namer(mistaken=BLIND)
     scores = Benchmark().measure({"recognition": namer}, World())
     found = {score.metric: (score.task, score.value, score.n, score.against) for score in scores}
     third = pytest.approx(2 / 3)
@@ -211,24 +86,21 @@ def test_a_segmenter_alone_has_its_masks_judged_and_no_names() -> None:
 def test_without_novel_classes_there_is_no_split() -> None:
     """And what the data has no thing of is left out."""
 
-    class Plain(World):
-        unseen = frozenset()
-
-    class Novel(World):
-        unseen = frozenset(CLASSES)
-
     model = {"recognition": Namer()}
-    assert values(Benchmark(prompts="points"), model, Plain()) == {"point_iou": 1.0, "point_accuracy": 1.0}
+    plain, novel = World(unseen=frozenset()), World(unseen=frozenset(CLASSES))
+    assert values(Benchmark(prompts="points"), model, plain) == {"point_iou": 1.0, "point_accuracy": 1.0}
     expected = {f"box_{skill}{group}": 1.0 for skill in ("iou", "accuracy") for group in ("", "_novel")}
-    assert values(Benchmark(prompts="boxes"), model, Novel()) == expected
+    assert values(Benchmark(prompts="boxes"), model, novel) == expected
 
 
 def test_limits() -> None:
     """So many pictures, and the first so many things of each."""
     benchmark = Benchmark(limit=3, masks=2, prompts="boxes")
-    (score,) = (each for each in benchmark.measure({"sam": Outliner()}, World(5)) if each.metric == "box_iou")
+    (score,) = (
+        each for each in benchmark.measure({"sam": Outliner()}, World([3] * 5 + [0])) if each.metric == "box_iou"
+    )
     assert score.n in (4, 6)  # the picture of nothing may be among the three
-    assert Benchmark(masks=1).measure({"sam": Outliner()}, World(1))[0].n == 1
+    assert Benchmark(masks=1).measure({"sam": Outliner()}, World([3, 0]))[0].n == 1
 
 
 @pytest.mark.parametrize("changes", [{"labels": None}, {"rough": True}, {"masks": None}])
@@ -241,14 +113,14 @@ def test_pictures_that_cannot_be_judged(changes: dict[str, Any]) -> None:
 def test_answers_are_written(tmp_path: Path) -> None:
     """A line for each thing: what was asked, what came, the likeliest classes, and what is true."""
     setup = {"predictions": Predictions(tmp_path)}
-    values(Benchmark(), {"recognition": Namer(blind=True)}, World(), **setup)
+    values(Benchmark(), {"recognition": Namer(mistaken=BLIND)}, World(), **setup)
     lines = [json.loads(line) for line in (tmp_path / "boxes.jsonl").read_text().splitlines()]
     assert [(line["name"], line["number"]) for line in lines] == [(f"world/{i}", n) for i in (0, 1) for n in (0, 1, 2)]
     assert [line["class"] for line in lines[:3]] == ["red", "green", "blue"]
     assert [line["named"][0][0] for line in lines[:3]] == ["red", "green", "green"]
     assert [len(line["named"]) for line in lines] == [3] * 6
     assert [line["seen"] for line in lines[:3]] == [True, True, False]
-    truth = World().read(0).masks[[0, 2, 3]]
+    truth = World().read(0).masks[DRAWN]
     assert [line["mask"] for line in lines[:3]] == [line["truth"] for line in lines[:3]] == run_lengths(truth)
     assert lines[0]["prompt"] == [6, 4, 29, 19]
     assert lines[0]["iou"] == 1.0
@@ -263,7 +135,7 @@ class Detected:
     def __init__(self, folder: Path) -> None:
         sample = World().read(0)
         Image.fromarray(sample.image).save(folder / "7.png")
-        drawn = run_lengths(sample.masks[[0, 2, 3]])
+        drawn = run_lengths(sample.masks[DRAWN])
         things = [{"image_id": 7, "category_id": n + 1, "segmentation": each, "id": n} for n, each in enumerate(drawn)]
         content = {
             "images": [{"id": 7, "file_name": "7.png", "height": 40, "width": 60}],
@@ -353,14 +225,14 @@ def test_mistaken_options(tmp_path: Path) -> None:
 def test_the_baselines_are_made_of_what_is_there() -> None:
     """Both parents make two; without one there is none. Of the merged model: its neck, further tasks, no fusion."""
     parents = {"sam": Outliner(), "clip": Reader()}
-    merged = parents | {"recognition": Namer(), "smaller": Namer(blind=True)}
+    merged = parents | {"recognition": Namer(), "smaller": Namer(mistaken=BLIND)}
     names = ["image_crop", "feature_crop", "neck_only", "smaller", "no_fusion"]
     found = Benchmark(beside=("smaller",)).beside(parents, merged)
     assert list(found) == names
     assert [list(each) for each in found.values()] == [["recognition"]] * 5
     assert found["smaller"]["recognition"] is merged["smaller"]
     assert list(Benchmark().beside({"clip": Reader()}, merged)) == ["neck_only", "no_fusion"]
-    blind = {"recognition": Namer(blind=True)}
+    blind = {"recognition": Namer(mistaken=BLIND)}
     assert list(Benchmark().beside(parents, blind)) == ["image_crop", "feature_crop"]
 
 
@@ -395,7 +267,7 @@ EVALUATE = {"things": Evaluation(benchmark="recognition", data="world", beside=[
 
 def rows(*, models: Sequence[Subject] = (), store: Store | None = None, **parents: Capability) -> list[Row]:
     """The table of a merged model that recognises, beside these parents."""
-    merged = {"sam": Outliner(), "clip": Reader(), "recognition": Namer(), "smaller": Namer(blind=True)}
+    merged = {"sam": Outliner(), "clip": Reader(), "recognition": Namer(), "smaller": Namer(mistaken=BLIND)}
     subjects = [Subject(name="merged", capabilities=merged, keys=dict.fromkeys(merged, "m")), *models]
     alone = Subject(name="parents", capabilities=parents, keys=dict.fromkeys(parents, "p"))
     return retention.measure_all(EVALUATE, alone, subjects, {"world": World()}, store=store)
@@ -436,7 +308,7 @@ def test_baselines_are_rows_of_the_same_table(table: list[Row]) -> None:
 
 def test_controls_of_the_whole_recipe() -> None:
     """A trained one is measured too; parents side by side have no name to give, which the baselines do for them."""
-    trained = Subject(name="naive", capabilities={"recognition": Namer(blind=True)}, control="naive")
+    trained = Subject(name="naive", capabilities={"recognition": Namer(mistaken=BLIND)}, control="naive")
     beside = {"sam": Outliner(), "clip": Reader()}
     ways = [Subject(name=way, capabilities=beside, control=way, way=way) for way in ("joint", "cascade")]
     controls = {row.control for row in rows(models=[trained, *ways])}
@@ -452,7 +324,7 @@ def test_scores_of_baselines_are_remembered(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_further_task_must_be_there() -> None:
     """A mistyped one is told before anything is measured, with what it may have meant."""
-    with pytest.raises(InputError, match=r"evaluate\.things\.beside: no parent is called 'smaller'; did you mean"):
+    with pytest.raises(InputError, match=r"evaluate\.things\.beside: no parent or task 'smaller'; did you mean"):
         retention.prepare(EVALUATE, tasks=["sam", "clip", "recognition", "smaler"], sources={"world": World()})
 
 

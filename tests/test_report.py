@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vfmerge import folder, retention
+from vfmerge import folder, papers, retention
 from vfmerge.errors import InputError
 from vfmerge.report import findings, report
 from vfmerge.retention import Row
@@ -127,7 +127,7 @@ def run(tmp_path: Path, small: Path) -> Path:
     """A run with every part there is: a real recipe, and the rest invented."""
     path = tmp_path / "a run"
     path.mkdir()
-    shutil.copy(small, path / folder.RECIPE)
+    shutil.copy(small, path / papers.RECIPE)
     manifest = {
         "recipe": "ab12",
         "seed": 0,
@@ -333,7 +333,7 @@ def test_the_same_findings_make_the_same_page(run: Path) -> None:
 
 def test_names_of_files_are_those_of_the_run_folder() -> None:
     """`findings` reads what `folder` writes, without importing it."""
-    assert (findings.RECIPE, findings.MANIFEST, findings.METRICS) == (folder.RECIPE, folder.MANIFEST, folder.METRICS)
+    assert (findings.MANIFEST, findings.METRICS) == (folder.MANIFEST, folder.METRICS)
 
 
 def test_a_finished_run_has_its_report(finished: Path) -> None:

@@ -140,6 +140,42 @@ def test_stopped_elsewhere(
     assert_same(out, finished)
 
 
+def test_stopped_while_calibrating(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two batches that a teacher is asked about beforehand; nothing of the stage is done yet."""
+    dino = "{adapter: timm, options: {model: tiny_dino, random: true, distill: {standardise: phi_s, pictures: 12}}}"
+    changes = [f"parents.dino={dino}", "stages.distill.train={heads.clip: 2e-3, heads.dino: 2e-3}", "evaluate={}"]
+    changes += ["stages.distill.streams=[{data: images, size: 32, batch: 4, tasks: {clip: 1, dino: 1}}]"]
+    run(small, tmp_path / "whole", *changes)
+    with monkeypatch.context() as patch:
+        at_call(patch, Session, "target", 2)
+        with pytest.raises(Stopped, match=r"^SIGTERM: stopped while calibrating; run again to go on$"):
+            run(small, tmp_path / "run", *changes)
+    saved = checkpoint.newest(tmp_path / "run")
+    assert saved is not None
+    assert saved.step == 5
+    run(small, tmp_path / "run", *changes)
+    for name in ("metrics.jsonl", "merged/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["complete.json", "map-0.npy"])
+def test_a_damaged_cache_is_filled_again(
+    small: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Zeros where a write was lost, and half a list of what there is: nothing is learnt from them, nothing fails."""
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        at_step(patch, 3)
+        with pytest.raises(Stopped):
+            run(small, out)
+    path = out / "cache" / "probe-0-32" / name
+    content = path.read_bytes()
+    half = content[: len(content) // 2]
+    path.write_bytes(half if name == "complete.json" else half.ljust(len(content), b"\0"))
+    run(small, out)
+    assert_same(out, finished)
+
+
 def test_skipped_steps_are_remembered(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped among steps that were not finite, before the optimiser has any state: the counts go on."""
     loss = OpenCLIP.loss

@@ -1,4 +1,4 @@
-"""The retention table, its file, the model card and the gallery."""
+"""The retention table, its file and the gallery."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from rich.console import Console
 
-from vfmerge import card, picture, retention
+from vfmerge import left_out, parts, picture, recipe, retention
+from vfmerge.adapter import Features
+from vfmerge.benchmarks.promptable import Promptable as Promptables
 from vfmerge.benchmarks.segmentation import ZeroShotSegmentation
-from vfmerge.capability import ImageText, Promptable, PromptableImage
+from vfmerge.capability import Dense, ImageText, Promptable, PromptableImage
+from vfmerge.cli import main
 from vfmerge.data.source import Sample, Source
-from vfmerge.errors import InputError
+from vfmerge.errors import BadSample, InputError
+from vfmerge.left_out import LeftOut
 from vfmerge.model import Network
 from vfmerge.recipe import Evaluation
 from vfmerge.retention import Row
+from vfmerge.store import Store
 from vfmerge.subject import Subject
 from vfmerge.views.segmentation import SegmentationViews
 
@@ -116,6 +120,23 @@ class _Image(PromptableImage):
     def _places(self, boxes, points) -> list[list[int]]:
         places = points[:, 0] if boxes is None else boxes.unflatten(1, (2, 2)).mean(1)
         return places.round().long().tolist()
+
+
+class Trunk(torch.nn.Module):
+    """Sees the colours themselves."""
+
+    def forward(self, images: torch.Tensor) -> Features:
+        return Features(maps=(images,), summary=images.mean((2, 3)))
+
+
+class Eye(Dense):
+    """What only a trunk is."""
+
+    def __init__(self) -> None:
+        super().__init__(Network(Trunk(), torch.nn.Identity()))
+
+    def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> torch.Tensor:
+        raise AssertionError("not asked for here")
 
 
 EVALUATE = {
@@ -218,7 +239,10 @@ def test_the_file_is_a_list_of_rows(tmp_path: Path) -> None:
         ({"benchmark": "promptable", "data": "held_out", "points": 0}, r"evaluate\.x\.points: .*1"),
         ({"benchmark": "promptable", "data": "held_out", "promptable": "sa"}, r"evaluate\.x\.promptable: .*'sa'.*sam"),
         ({"benchmark": "promptable", "data": "heldout"}, r"evaluate\.x\.data: .*held_out"),
-        ({"benchmark": "promptable", "data": "bare"}, r"evaluate\.x\.data: 'bare' has no masks"),
+        (
+            {"benchmark": "promptable", "data": "bare"},
+            r"evaluate\.x\.data: 'bare' has not what promptable needs: masks",
+        ),
         ({"benchmark": "promptable", "data": "held_out", "promptable": "clip"}, r"evaluate\.x: promptable: clip"),
     ],
 )
@@ -233,6 +257,89 @@ def test_mistakes_name_their_key(evaluation: dict[str, object], message: str) ->
     assert "\n" not in str(caught.value)
 
 
+def test_check_says_what_measuring_would(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Benchmarks are made and checked in one way: the same lines, all at once, whoever raises what, before training."""
+
+    def broken(self: Promptables, *, points: int = 1) -> None:
+        raise ZeroDivisionError("nobody thought of that")
+
+    mistakes = [
+        "evaluate.classify.image_text=clap",
+        "evaluate.near={benchmark: knn, data: held_out_single}",
+        "evaluate.dense={benchmark: segmentation_probe, data: held_out, train: held_out_single}",
+    ]
+    plan = recipe.load(str(small), mistakes)
+    sources = parts.build_sources(plan)
+    with pytest.raises(InputError) as caught:
+        retention.prepare(plan.evaluate, tasks=plan.adapted, sources=sources)
+    said = str(caught.value).splitlines()
+    assert [line.split(": ")[0] for line in said] == [
+        "evaluate.classify.image_text",
+        "evaluate.near.train",
+        "evaluate.dense.train",
+    ]
+    monkeypatch.setattr(Promptables, "__init__", broken)
+    for command in (["check"], ["run", "--out", str(tmp_path / "run")]):
+        assert main([*command, str(small), *mistakes]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "evaluate.prompts: plug-in" in line
+        assert "ZeroDivisionError: nobody thought of that" in line
+    monkeypatch.undo()
+    for command in (["check"], ["run", "--out", str(tmp_path / "run")]):
+        assert main([*command, str(small), *mistakes]) == 2
+        assert capsys.readouterr().err.splitlines() == [f"vfmerge: {line}" for line in said]
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_revision_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of a protocol that has changed since are not used; without a change they are."""
+    measured: list[int] = []
+    measure_it = Promptables.measure
+    monkeypatch.setattr(
+        Promptables, "measure", lambda self, *given: measured.append(self.revision) or measure_it(self, *given)
+    )
+    subject = Subject(name="merged", capabilities=PARENTS, keys=dict.fromkeys(PARENTS, "weights"))
+    for revision in (1, 1, 2, 2):
+        monkeypatch.setattr(Promptables, "revision", revision)
+        only = {"masks": EVALUATE["masks"]}
+        retention.measure_all(only, Subject(name="none", capabilities={}), [subject], SOURCES, store=Store(tmp_path))
+    assert measured == [1, 2]
+
+
+@pytest.mark.parametrize("folder", ["store", None])
+def test_pictures_in_no_figure_are_noted(tmp_path: Path, folder: str | None) -> None:
+    """Of the data and of what is learnt from, by their names; also where the scores are remembered."""
+
+    class Torn(World):
+        def __len__(self) -> int:
+            return 8
+
+        def read(self, index: int) -> Sample:
+            if index == 5:
+                raise BadSample("world/5: torn\nin two")
+            return super().read(index % 4)
+
+    evaluate = {
+        "masks": EVALUATE["masks"],
+        "near": Evaluation(benchmark="knn", data="held_out", train="known", parents=["eye"], neighbours=1, size=8),
+    }
+    able = PARENTS | {"eye": Eye()}
+    subject = Subject(name="merged", capabilities=able, keys=dict.fromkeys(able, "weights"))
+    sources, kept = {"held_out": Torn(), "known": Torn()}, Store(folder and tmp_path / folder)
+    for _ in range(2):
+        noted: list[LeftOut] = []
+        none = Subject(name="none", capabilities={})
+        retention.measure_all(evaluate, none, [subject], sources, note=noted.append, store=kept)
+        once = left_out.once(noted)
+        assert [(each.data, each.sample, each.reason) for each in once] == [
+            ("held_out", 5, "world/5: torn in two"),
+            ("known", 5, "world/5: torn in two"),
+        ]
+        assert left_out.summary(once) == "1 of 8 pictures of held_out, 1 of 8 pictures of known"
+
+
 def test_tables_show_names_as_they_are() -> None:
     """Names from recipes are neither terminal markup nor Markdown nor HTML."""
     rows = [row(data="[red]a|b<i>"), row(parent_value=None, retention=None)]
@@ -244,74 +351,6 @@ def test_tables_show_names_as_they_are() -> None:
     lines = retention.markdown(rows).splitlines()
     assert lines[2] == "| sam | promptable | \\[red\\]a\\|b&lt;i&gt; | box\\_miou | 0.800 | 0.600 | 75.0 % | - | 9 |"
     assert lines[3].endswith("| - | 0.600 | - | - | 9 |")
-
-
-def a_card(**changes: object) -> str:
-    values = {
-        "name": "quickstart",
-        "version": "0.1.0",
-        "base": "sam",
-        "parents": {
-            "sam": card.Origin(adapter="sam", capability="promptable", licence="Apache-2.0"),
-            "clip": card.Origin(adapter="open_clip", capability="image_text", licence="MIT", hub="laion/some-clip"),
-        },
-        "data": {"held_out": 4},
-        "recipe": "base: sam\n",
-        "rows": [row()],
-    }
-    return card.card(**(values | changes))
-
-
-def front_of(text: str) -> dict[str, object]:
-    return yaml.safe_load(text.split("---\n")[1])
-
-
-def test_card_front_matter_is_read_by_the_hub() -> None:
-    """Library, licence, tags and parents as the hub knows them."""
-    front = front_of(a_card())
-    assert front["library_name"] == "vfmerge"
-    assert (front["license"], front["license_name"]) == ("other", "Apache-2.0 AND MIT")
-    assert front["base_model"] == ["laion/some-clip"]
-    assert {"mask-generation", "zero-shot-image-classification"} <= set(front["tags"])
-    assert card.inherit({"a": "MIT", "b": "MIT"}).name == "MIT"
-
-
-@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "NTU S-Lab 1.0 (non-commercial)"])
-def test_a_non_commercial_parent_makes_a_non_commercial_child(licence: str) -> None:
-    """One such parent is enough, and the card says so in words."""
-    origin = card.Origin(adapter="sam", capability="promptable", licence=licence)
-    parents = {"clip": card.Origin(adapter="open_clip", capability="image_text", licence="MIT"), "sam": origin}
-    text = a_card(parents=parents)
-    assert "**Not for commercial use**, because its parent sam is not" in text
-    assert front_of(text)["license_name"] == "non-commercial"
-
-
-def test_an_unknown_licence_is_not_passed_over() -> None:
-    """Nobody is told that they may use what nobody knows the licence of."""
-    found = card.inherit({"sam": "Apache-2.0", "clip": "unknown"})
-    assert found.name == "unknown"
-    assert "The licence of clip is not known" in found.verdict
-
-
-def test_card_shows_how_to_load_and_what_was_kept() -> None:
-    """The calls are those of the parents' capabilities, the table is the retention table."""
-    text = a_card()
-    assert 'vfmerge.load("' in text
-    assert "model.clip.encode_image([picture])" in text
-    assert "model.sam.set_image(picture).predict(boxes=" in text
-    assert retention.markdown([row()]) in text
-    assert "Nothing was measured" in a_card(rows=[])
-    compile(text.split("```python\n")[1].split("```")[0], "card", "exec")
-
-
-def test_names_and_recipes_cannot_break_out_of_the_card() -> None:
-    """Backticks do not end the recipe's block, and names are no front matter, HTML or links."""
-    evil = "x\n---\nlicense: mit\n<script>alert(1)</script>[a](b)"
-    parents = {"sam": card.Origin(adapter=evil, capability="promptable", licence=evil, hub=evil)}
-    text = a_card(name=evil, parents=parents, data={evil: 1}, recipe="a: |\n  ```\n  # not a heading\n")
-    assert "<script>" not in text.split("---\n", 2)[2].split("## Recipe")[0]
-    assert front_of(text)["license"] == "other"
-    assert "````yaml\na: |\n  ```\n  # not a heading\n````" in text
 
 
 def test_gallery_shows_what_each_model_sees(tmp_path: Path) -> None:

@@ -225,4 +225,4 @@ def test_a_recipe_names_the_place_of_a_mistake(small: Path) -> None:
     """`evaluate.NAME` stands before the inner benchmark's key."""
     text = "{benchmark: robustness, data: held_out_single, of: {benchmark: zero_shot_classification, sise: 64}}"
     with pytest.raises(InputError, match=r"evaluate\.classify\.of: sise: unknown key; did you mean 'size'\?$"):
-        parts.build_benchmarks(recipe.load(str(small), [f"evaluate.classify={text}"]))
+        parts.build_benchmarks(recipe.load(str(small), [f"evaluate.classify={text}"]).evaluate)

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from vfmerge import checkpoint, engine, parts, recipe, weights
 from vfmerge.cli import main
 from vfmerge.data.world import Shapes
+from vfmerge.folder import Lines
 
 SHORT = (  # two steps, no evaluation
     "stages={probe: {steps: 2, train: {heads.clip: 1e-3}, cache: true, streams: "
@@ -262,6 +264,61 @@ def test_a_share_is_of_all_samples(small: Path, tmp_path: Path, pictures: Callab
     changes = [*SHORT, f"data.images={{kind: folder, path: {folder}}}", "bad_samples=0.5"]
     assert main(["run", str(small), *changes, "--out", str(out)]) == 0
     assert {line["sample"] for line in bad_lines(out)} == set(range(0, 300, 3))
+
+
+def test_several_processes_are_refused(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be a run of its own in one folder: a launcher's number of them is told in a line, before any work."""
+    arguments = ["run", str(small), "no_such_key=1", "--out", str(tmp_path / "run")]
+    for several in ("2", "16"):
+        monkeypatch.setenv("WORLD_SIZE", several)
+        assert main(arguments) == 2
+        assert said(capsys).startswith(f"vfmerge: WORLD_SIZE={several}: a run is one process on one device so far;")
+    for one in ("1", "", "many"):
+        monkeypatch.setenv("WORLD_SIZE", one)
+        assert main(arguments) == 2
+        assert "no_such_key" in said(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def written(path: Path, steps: Iterable[int], *, after: str = "") -> list[bytes]:
+    """A file of a line for each of these steps, and what a kill left after them."""
+    found = Lines(path)
+    for number, step in enumerate(steps):
+        found.write({"step": step, "note": "é" * (number % 7)})
+    found.close()
+    with path.open("a") as file:
+        file.write(after)
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("after", ["", '{"step": 9, "no', '{"step": 2}', "\0\0\0\n\0", "9\n", "\n"])
+@pytest.mark.parametrize("steps", [(), (1,), (3, 3, 3), tuple(range(1, 9)), (1, 1, 2, 5, 5, 5, 8)])
+def test_lines_are_wound_back(tmp_path: Path, steps: tuple[int, ...], after: str) -> None:
+    """Those up to a step stay, byte for byte, those after it go, and with them what a kill cut short."""
+    for last in range(10):
+        path = tmp_path / f"{last}.jsonl"
+        before = written(path, steps, after=after)
+        lines = Lines(path)
+        lines.rewind(last)
+        lines.write({"step": last + 1})
+        lines.close()
+        kept = before[: sum(step <= last for step in steps)]
+        assert path.read_bytes() == b"".join([*kept, b'{"step": %d}\n' % (last + 1)])
+
+
+def test_winding_back_reads_little(tmp_path: Path) -> None:
+    """Of a run's hundred thousand lines only a few are looked at, and none is kept in memory."""
+    before = written(tmp_path / "lines", range(1, 100_001))
+    lines = Lines(tmp_path / "lines")
+    tracemalloc.start()
+    lines.rewind(77_777)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    lines.close()
+    assert (tmp_path / "lines").read_bytes() == b"".join(before[:77_777])
+    assert most < 100_000
 
 
 def test_what_was_trained_is_what_is_loaded(finished: Path) -> None:

@@ -39,7 +39,6 @@ def scene_batch(size: int = 96, images: int = 3) -> Batch:
     masks[0, 10:40, 20:70], masks[1, 50:60, 5:9], masks[2, 30:90, 30:90] = True, True, True
     return Batch(
         images=torch.rand(images, 3, size, size, generator=torch.Generator().manual_seed(1)),
-        sizes=torch.full((images, 2), size),
         keys=(11, 12, 13),
         names=("a", "b", "c"),
         masks=masks,
@@ -256,5 +255,5 @@ def test_prompts_without_anything_are_refused(tiny: Sam) -> None:
     """A prompt needs boxes, points with labels, or masks."""
     adapter = SAM(variant="tiny", random=True)
     image = adapter.capability(adapter.teacher()).set_image(picture(50, 70))
-    with pytest.raises(ValueError, match="give boxes"):
+    with pytest.raises(InputError, match="no prompt; give boxes"):
         image.predict()

@@ -67,7 +67,6 @@ def batch(size: int = 96) -> Batch:
     masks[0, 10:40, 20:60], masks[1, 30:60, 30:60] = True, True
     return Batch(
         images=torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1)),
-        sizes=torch.full((2, 2), size),
         keys=(11, 12),
         names=("a", "b"),
         masks=masks,
@@ -207,6 +206,15 @@ def test_layers_come_before_the_neck() -> None:
     assert torch.equal(head.approach.layers[1].qkv.weight, trunk.blocks[-1].attn.qkv.weight)
     assert head(trunk(batch().images), batch()).parts["cells"].shape == (2, 16, 12, 12)
     assert not len(adapter.own_head().approach.layers)
+
+
+def test_statistics_of_features_run_by_what_is_observed() -> None:
+    """On another trunk and on its own, whose neck may be frozen; a SAM that is learnt by masks keeps none."""
+    adapter = sam(distill=Distill(cells="mse", standardise="running", momentum=0.5))
+    target = adapter.teacher()(batch()).detach()
+    for head in (on_trunk(adapter, "finer")[0].head, adapter.own_head()):
+        adapter.observe(head, target)
+        torch.testing.assert_close(head.standard.mean, 0.5 * target.mean((0, 2, 3)))
 
 
 def test_features_are_compared_on_their_scale() -> None:

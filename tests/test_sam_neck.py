@@ -46,7 +46,7 @@ def maps(spec: FeatureSpec, *, height: int, width: int, images: int = 2) -> Feat
 
 def batch() -> Batch:
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
-    return Batch(images=images, sizes=torch.full((2, 2), 96), keys=(1, 2), names=("a", "b"))
+    return Batch(images=images, keys=(1, 2), names=("a", "b"))
 
 
 def neck(spec: FeatureSpec = PYRAMID, **changes: Any) -> PyramidNeck:

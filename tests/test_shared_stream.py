@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from vfmerge import engine, recipe
+from vfmerge import engine, optimizer, recipe, statistics
+from vfmerge.balance import Balance
+from vfmerge.flow import open_flow
 from vfmerge.recipe import Recipe
+from vfmerge.session import Session
 
 DINO = (
     "{adapter: timm, options: {model: tiny_dino, random: true, distill: {standardise: SCALE, pictures: 6, layers: 1}}}"
 )
 
 
-def plan(small: Path, *changes: str, scale: str = "running") -> Recipe:
-    """`small` with a third parent on CLIP's stream."""
-    shared = [
+def shared(scale: str = "running") -> list[str]:
+    """A third parent on CLIP's stream of `small`."""
+    return [
         f"parents.dino={DINO.replace('SCALE', scale)}",
         "stages.distill.train={trunk: 5e-4, heads.sam: 5e-4, heads.clip: 2e-3, heads.dino: 2e-3}",
         "stages.distill.streams.0.tasks={clip: 1, dino: 1}",
         "evaluate={}",
     ]
-    return recipe.load(str(small), [*shared, *changes])
+
+
+def plan(small: Path, *changes: str, scale: str = "running") -> Recipe:
+    """`small` with a third parent on CLIP's stream."""
+    return recipe.load(str(small), [*shared(scale), *changes])
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -63,18 +71,48 @@ def test_statistics_are_taken_once_before_the_first_step(
     assert all(torch.count_nonzero(each.mean) > 1 for each in scales.values())
 
 
-def test_balanced_tasks_pull_alike_whatever_their_units(small: Path, tmp_path: Path) -> None:
-    """A weight of a thousand changes what is learnt in one step, and nothing where losses are balanced."""
-    one = ("stages.distill.steps=1", "stages.distill.warmup=0", "stages.adapt.epochs=0.1")
+def pulls(start: Callable[..., Session], *changes: str) -> dict[str, float]:
+    """Norms of the gradients of both heads on the shared stream, at the stage's first step."""
+    session = start(*shared(), *changes)
+    stage = session.recipe.stages["distill"]
+    session.balance = Balance() if stage.balance else None
+    optimizer.freeze(session.model, stage)
+    flow = open_flow(session, "distill", stage, number=0, start=0)
+    statistics.calibrate(session, "distill", [flow])
+    engine.learn(session, flow.plan, *next(flow.steps(0, 1)), number=0)
+    gradients = {
+        task: [each.grad for each in session.model.heads[task].parameters() if each.grad is not None]
+        for task in flow.plan.tasks
+    }
+    return {task: torch.nn.utils.get_total_norm(each).item() for task, each in gradients.items()}
+
+
+@pytest.mark.parametrize("balance", ["true", "false"])
+def test_a_weight_says_how_hard_a_task_pulls(start: Callable[..., Session], balance: str) -> None:
+    """Ten times the weight is ten times the gradient, balanced or not; the other task's stays."""
+    once, often = (
+        pulls(start, f"stages.distill.balance={balance}", f"stages.distill.streams.0.tasks.clip={weight}")
+        for weight in (1, 10)
+    )
+    assert often == pytest.approx({"clip": 10 * once["clip"], "dino": once["dino"]}, rel=1e-4)
+
+
+def test_balanced_tasks_pull_alike_whatever_their_units(
+    start: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss in units a thousand times as large pulls as hard as before; without balancing, a thousand times."""
+    from vfmerge_adapters.open_clip import OpenCLIP
+
+    loss = OpenCLIP.loss
     norms = {}
-    for balance in ("false", "true"):
-        for weight in (1, 1000):
-            run = tmp_path / f"{balance}-{weight}"
-            tasks = f"stages.distill.streams.0.tasks={{clip: {weight}, dino: 1}}"
-            engine.merge(plan(small, *one, tasks, f"stages.distill.balance={balance}"), run, name="shared")
-            norms[balance, weight] = lines(run)[0]["gradient_norm"]
-    assert norms["true", 1] == pytest.approx(norms["true", 1000], rel=1e-3)
-    assert norms["false", 1000] > 50 * norms["false", 1]
+    for unit in (1, 1000):
+        monkeypatch.setattr(
+            OpenCLIP, "loss", lambda *given, unit=unit: {name: unit * each for name, each in loss(*given).items()}
+        )
+        for balance in ("true", "false"):
+            norms[balance, unit] = pulls(start, f"stages.distill.balance={balance}")
+    assert norms["true", 1000] == pytest.approx(norms["true", 1], rel=1e-3)
+    assert norms["false", 1000]["clip"] == pytest.approx(1000 * norms["false", 1]["clip"], rel=1e-3)
 
 
 def test_what_is_written_of_balanced_losses_is_not_balanced(small: Path, tmp_path: Path) -> None:

@@ -67,6 +67,37 @@ def test_every_scale_can_be_undone(kind: Scale) -> None:
         torch.testing.assert_close(scale.invert(scale(grid)), grid, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["none", "running", "fixed", "phi_s"])
+def test_half_precision_is_not_for_scales(kind: Scale) -> None:
+    """Where all else is computed in bf16, there and back loses nothing: nor in channels beside a far larger one."""
+    torch.manual_seed(0)
+    x = torch.randn(2000, 32)
+    x[:, 7] *= 60  # as features of CLIPs and DINOs have one
+    scale = fitted(kind, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        there = scale(x)
+        back = scale.invert(there)
+    assert there.dtype == back.dtype == torch.float32
+    assert torch.equal(there, scale(x))
+    assert ((back - x).norm(dim=0) / x.norm(dim=0)).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["none", "running", "fixed", "phi_s"])
+def test_shapes_alone_have_a_scale(kind: Scale) -> None:
+    """On the meta device, where it is foretold how large a cache will be."""
+    scale, x = standard(Distill(standardise=kind), 12).to("meta"), torch.zeros(2, 12, device="meta")
+    assert scale.invert(scale(x)).shape == (2, 12)
+
+
+def test_a_model_in_half_precision_has_its_scale() -> None:
+    """One that was brought to bf16 as a whole answers in its parent's space, as near as bf16 is."""
+    x = vectors()
+    scale = fitted("phi_s", x)
+    there = scale(x)
+    wanted, found = scale.invert(there), scale.to(torch.bfloat16).invert(there)
+    assert (found - wanted).norm() / wanted.norm() < 0.02
+
+
 @pytest.mark.parametrize("kind", ["running", "fixed", "phi_s"])
 def test_a_channel_that_never_varies_stays_finite(kind: Scale) -> None:
     """It is brought to zero, not divided by it."""
@@ -74,14 +105,13 @@ def test_a_channel_that_never_varies_stays_finite(kind: Scale) -> None:
     assert fitted(kind, x)(x).abs().max() < 1e-6
 
 
-def test_statistics_run_only_while_learning() -> None:
-    """The mean moves by its share towards what is seen, and stands still in eval mode."""
-    scale = PerChannel(2, momentum=0.25)
-    seen = torch.tensor([[4.0, 8.0], [4.0, 8.0]])
-    scale.eval().observe(seen)
-    assert scale.mean.tolist() == [0, 0]
-    scale.train().observe(seen)
-    assert scale.mean.tolist() == [1, 2]
+def test_statistics_run_by_their_share() -> None:
+    """The mean moves so far towards what is seen, and the variance to that about the new mean; in any mode."""
+    for mode in (True, False):
+        scale = PerChannel(2, momentum=0.25).train(mode)
+        scale.observe(torch.tensor([[4.0, 8.0], [4.0, 8.0]]))
+        assert scale.mean.tolist() == [1, 2]
+        torch.testing.assert_close(scale.deviation.square(), torch.tensor([0.75 + 0.25 * 9, 0.75 + 0.25 * 36]))
 
 
 def test_statistics_reach_those_of_the_targets() -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vfmerge import store, trial
+from vfmerge import provenance, store, trial
 from vfmerge.benchmarks import bootstrap
 from vfmerge.benchmarks.benchmark import mean, score
 from vfmerge.benchmarks.predictions import Predictions, file_name
 from vfmerge.data.source import VOID
+from vfmerge.left_out import LeftOut
 from vfmerge.store import Store
 
 
@@ -80,13 +81,28 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (tmp_path / "y" / "vfmerge" / "k.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["vfmerge", "torch", "pillow", "torchvision", "timm", "open_clip_torch", "transformers"]
+)
+def test_other_libraries_other_keys(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What was computed with another version of a library is not used."""
+    known, before = provenance.versions(), store.key("scores")
+    assert store.key("scores") == before
+    assert known[name]
+    monkeypatch.setattr(provenance, "versions", lambda: known | {name: "0.0.1"})
+    assert store.key("scores") != before
+
+
 def test_scores_survive_packing() -> None:
-    """Value, samples and all words of a score come back as they were."""
+    """Value, samples and all words of a score come back as they were, and which pictures are in none."""
     scores = [
         score(metric="top1", task="clip", values=np.array([0.0, 1, 1]), reduce=mean, n=3, against="other"),
         score(metric="ms", task="all", values=np.array([3.0]), reduce=mean, n=1, better="lower", times=5),
     ]
-    for before, after in zip(scores, trial.unpack(trial.pack(scores)), strict=True):
+    missed = [LeftOut(data="held_out", sample=7, reason="a.png: torn", among=9)]
+    found, left_out = trial.unpack(trial.pack(scores, missed))
+    assert left_out == missed
+    for before, after in zip(scores, found, strict=True):
         assert np.array_equal(before.resampled, after.resampled)
         assert (before.metric, before.task, before.value, before.n) == (after.metric, after.task, after.value, after.n)
         assert (before.against, before.better) == (after.against, after.better)

@@ -6,17 +6,22 @@ import dataclasses
 import itertools
 import os
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from vfmerge import stream as streams
 from vfmerge.adapter import Batch
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import BadSample, RunError
 from vfmerge.fitting import Fitting, fitting
 from vfmerge.recipe import Stream
-from vfmerge.stream import Plan, Steps, batches, collate
+from vfmerge.square import Square
+from vfmerge.stream import Plan, Steps, batches, collate, in_order
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 class Numbers(Source):
@@ -103,8 +108,74 @@ def test_workers_give_the_same_batches() -> None:
     spread = list(batches(steps, start=2, stop=6, workers=2))
     for (one, _), (other, _) in zip(alone, spread, strict=True):
         assert torch.equal(one.images, other.images)
+        assert one.images.stride() == other.images.stride()
         assert torch.equal(_masks(one), _masks(other))
         assert (one.keys, one.names) == (other.keys, other.names)
+
+
+class Whose(Numbers):
+    """A source whose samples' names say which process read them."""
+
+    def read(self, index: int) -> Sample:
+        return dataclasses.replace(super().read(index), name=f"{index} {os.getpid()}")
+
+
+def test_all_samples_in_order_by_another_process() -> None:
+    """What a cache is filled from is read by the loading processes, each sample once and in the source's order.
+
+    The global generator of random numbers is not drawn from.
+    """
+    steps, before = Steps(Whose(20), stream(), seed=3, place="s/0"), torch.get_rng_state()
+    names = [name.split() for batch, _ in in_order(steps, size=32, start=6, workers=1) for name in batch.names]
+    assert [int(index) for index, _ in names] == list(range(6, 20))
+    assert len({reader for _, reader in names} | {str(os.getpid())}) == 2
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "masks", "workers", "ahead"),
+    [
+        (2048, 224, False, 4, 2),  # 2.3 GiB wait
+        (2048, (224, 448), False, 2, 1),  # 4.6 GiB where the larger size is drawn
+        (2048, 224, False, 8, 1),
+        (1400, 224, False, 4, 2),
+        (1400, 224, True, 4, 1),  # with 32 masks a picture 25 GiB
+    ],
+)
+def test_batches_that_wait_take_no_more_than_their_room(
+    monkeypatch: pytest.MonkeyPatch, batch: int, size: Any, masks: bool, workers: int, ahead: int
+) -> None:
+    """Each loading process has a second batch at hand as long as all together stay below 4 GiB."""
+    asked: list[int] = []
+    monkeypatch.setattr(streams, "DataLoader", lambda *_, prefetch_factor, **__: asked.append(prefetch_factor) or [])
+    steps = Steps(Numbers(9, masks=masks), stream(batch, size=size), seed=0, place="s/0")
+    assert not list(batches(steps, start=0, stop=1, workers=workers))
+    assert not list(in_order(steps, size=224, workers=workers))
+    assert asked[0] == ahead
+    assert asked[1] == (ahead if size == 224 else 2)
+
+
+LEVELS = np.arange(256, dtype=np.uint8)
+
+
+def shades() -> Batch:
+    """A batch with every value of a byte."""
+    image = np.stack([LEVELS.reshape(16, 16), LEVELS[::-1].reshape(16, 16), LEVELS.reshape(16, 16).T], axis=2)
+    samples = [Sample(image=image, name="x"), Sample(image=image[:, ::-1].copy(), name="y")]
+    return collate(samples, stream(2), size=16, keys=(1, 2))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_images_travel_as_bytes(device: str) -> None:
+    """On their device they are divided by 255 in full precision: to the bit as on the CPU, and laid out as before."""
+    batch = shades()
+    moved = batch.to(device).images.cpu()
+    assert batch.images.dtype == torch.uint8
+    assert moved.dtype == torch.float32
+    assert np.array_equal(moved.numpy(), batch.images.numpy().astype(np.float32) / np.float32(255))
+    assert moved[0, 0].flatten().tolist() == [(torch.tensor(float(level)) / 255).item() for level in LEVELS]
+    assert moved.stride() == (batch.images.float() / 255).stride()
+    assert torch.equal(dataclasses.replace(batch, images=moved.clone()).to(device).images.cpu(), moved)
 
 
 def _masks(batch: Batch) -> torch.Tensor:
@@ -172,7 +243,8 @@ def test_a_whole_picture_is_not_its_padding(height: int, width: int) -> None:
     image, masks = np.zeros((height, width, 3), np.uint8), np.ones((1, height, width), bool)
     one = Sample(image=image, name="x", masks=masks, labels=np.arange(1), rough=True)
     batch = collate([one], stream(1, fit="pad"), size=512, keys=(1,))
-    rows, columns = (int(side) for side in (batch.sizes[0] / 2).round())
+    black = batch.images[0].eq(0).all(0)
+    rows, columns = (round(int(black.any(axis).sum()) / 2) for axis in (1, 0))
     expected = torch.zeros(256, 256, dtype=torch.bool)
     expected[:rows, :columns] = True
     assert torch.equal(_masks(batch)[0], expected)
@@ -186,11 +258,9 @@ def test_masks_are_cut_as_their_pictures(height: int, width: int, fit: str) -> N
     mask[height // 4 : height // 2, width // 3 : width * 3 // 4] = True
     image = np.repeat((mask * 255).astype(np.uint8)[..., None], 3, axis=2)
     fitting = Fitting(cropped=fit == "crop")
-    (square, inner), cut = fitting.image(image, 64), fitting.mask(mask, 64)
+    square, cut, where = fitting.image(image, 64), fitting.mask(mask, 64), fitting.mask(np.ones_like(mask), 64)
     assert square.shape == (64, 64, 3)
-    assert max(inner) == 64
-    where = np.zeros((64, 64), dtype=bool)
-    where[: inner[0], : inner[1]] = True
+    assert max(where.any(1).sum(), where.any(0).sum()) == 64
     bright = (square[..., 0] > 127) & where
     union = (bright | cut).sum()
     assert union == 0 or (bright & cut).sum() / union > 0.6
@@ -207,14 +277,24 @@ def test_a_mask_goes_with_its_picture(fit: str, scale: float) -> None:
     mask[20:70, 30:90] = True
     image = np.where(mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, axis=2)
     fitting = Fitting(cropped=fit == "crop", scale=scale, place=(0.3, 0.6), mirrored=True)
-    (square, inner), cut = fitting.image(image, 64), fitting.mask(mask, 64)
-    bright = (square[..., 0] > 127) & (np.arange(64) < inner[0])[:, None] & (np.arange(64) < inner[1])
+    square, cut, where = fitting.image(image, 64), fitting.mask(mask, 64), fitting.mask(np.ones_like(mask), 64)
+    inner = int(where.any(1).sum()), int(where.any(0).sum())
+    bright = (square[..., 0] > 127) & where
     assert (bright & cut).sum() / (bright | cut).sum() > 0.85
     plain = dataclasses.replace(fitting, mirrored=False)
     there = square[: inner[0], : inner[1]]
-    assert (plain.image(image, 64)[0][: inner[0], : inner[1]] == there[:, ::-1]).all()
+    assert (plain.image(image, 64)[: inner[0], : inner[1]] == there[:, ::-1]).all()
     wide = 64 * scale if fit == "pad" else 64 * scale * 130 / 90
     assert inner[1] == min(round(wide), 64)
+
+
+def test_padding_is_the_same_in_use() -> None:
+    """What a model saw beside pictures as it learnt it sees beside those that it is asked about."""
+    wide = np.zeros((20, 64, 3), np.uint8)
+    asked = Square.of(wide, side=64)
+    padding = asked.pixels[asked.inner[0] :]
+    assert padding.any()
+    assert np.array_equal(padding, Fitting(cropped=False).image(wide, 64)[asked.inner[0] :])
 
 
 def test_what_is_drawn_of_a_sample() -> None:

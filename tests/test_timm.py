@@ -86,7 +86,7 @@ def own_features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 def batch(images: Tensor) -> Batch:
     count = len(images)
-    return Batch(images=images, sizes=torch.zeros(count, 2), keys=tuple(range(count)), names=("picture",) * count)
+    return Batch(images=images, keys=tuple(range(count)), names=("picture",) * count)
 
 
 def normalised(images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from vfmerge_adapters.open_clip import OpenCLIP
 from vfmerge_adapters.sam import SAM
 
 import vfmerge
-from vfmerge import bridge, commit, config
+from vfmerge import bridge, commit, config, papers
 from vfmerge.errors import CheckpointError, InputError
 from vfmerge.model import MergedModel
 
@@ -126,7 +126,9 @@ def test_types_are_kept_and_asked_for(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device_map": "auto"}, "device_map: 'auto' is not one device"),
+        ({"device_map": "balanced"}, "device_map: 'balanced' is not one device"),
+        ({"device_map": {"trunk": "cpu", "heads": "cpu"}}, "is not one device, and a merged model is not split"),
+        ({"device_map": "cuda:99"}, "device cuda:99: not available here"),
         ({"dtype": "int9"}, "dtype: 'int9' is no type of torch"),
         ({"quantization_config": {"load_in_4bit": True}}, "no option quantization_config"),
     ],
@@ -136,6 +138,97 @@ def test_options_that_cannot_be_kept_are_one_line(folder: Path, options: dict[st
     with pytest.raises(InputError, match=message) as error:
         VfmergeModel.from_pretrained(folder, **options)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_auto_is_one_device(folder: Path) -> None:
+    """There is nothing to spread, so it is the first GPU where there is one."""
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    for given in ("auto", {"": "auto"}):
+        assert transformers.AutoModel.from_pretrained(folder, device_map=given).device.type == where
+
+
+def test_a_changed_config_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Weights are those of the folder's own parts, so nothing of another shape is made of them, nor saved for it."""
+    changed = transformers.AutoConfig.from_pretrained(folder)
+    changed.parents["sam"]["options"]["geometry"]["width"] = 999
+    dropped = transformers.AutoConfig.from_pretrained(folder)
+    dropped.parents = {"sam": dropped.parents["sam"]}
+    for given in (changed, dropped):
+        with pytest.raises(InputError, match=r"config: describes other parts .*AutoModel\.from_config") as error:
+            transformers.AutoModel.from_pretrained(folder, config=given)
+        assert len(str(error.value).splitlines()) == 1
+    with pytest.raises(InputError, match="config: a BertConfig is none of a merged model"):
+        VfmergeModel.from_pretrained(folder, config=transformers.BertConfig())
+    model = VfmergeModel.from_pretrained(folder, config=str(folder))
+    model.config.parents = dropped.parents
+    with pytest.raises(InputError, match="config: was changed since the model was made of it"):
+        model.save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"safe_serialization": False}, "safe_serialization: false is not how a merged model is saved"),
+        ({"variant": "fp16"}, "variant: 'fp16' is not how a merged model is saved"),
+        ({"max_shard_size": "10KB"}, r"max_shard_size: '10KB' is less than the \d+ bytes of the model"),
+        ({"max_shard_size": 1000}, "max_shard_size: 1000 is less than"),
+        ({"max_shard_size": "many"}, "max_shard_size: 'many' is no size; give '5GB'"),
+        ({"foo": 1}, "save_pretrained: a merged model has no option foo; leave it out"),
+        ({"repo_id": "me/it"}, "no option repo_id"),
+        ({"state_dict": {"a": torch.zeros(1)}}, "tensors: .* do not fit the model, first: a is none of its own"),
+    ],
+)
+def test_what_cannot_be_saved_is_one_line(folder: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    """Before anything is written, rather than saved otherwise than was asked."""
+    model = transformers.AutoModel.from_pretrained(folder)
+    with pytest.raises(InputError, match=message) as error:
+        model.save_pretrained(tmp_path / "out", **options)
+    assert len(str(error.value).splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_done_anyway_may_be_asked_for(folder: Path, tmp_path: Path) -> None:
+    """Scripts that were written for other models say so."""
+    model = transformers.AutoModel.from_pretrained(folder)
+    said = {"safe_serialization": True, "variant": None, "save_function": torch.save}
+    for number, size in enumerate(("50GB", "300MiB", 10**9, None)):
+        model.save_pretrained(tmp_path / str(number), max_shard_size=size, **said)
+        commit.verify(tmp_path / str(number))
+    with pytest.raises(InputError, match="no option tags"):
+        model.push_to_hub("me/it", tags=["x"])
+
+
+def test_its_answer_is_given_as_transformers_gives_it(folder: Path) -> None:
+    """As a tuple, with all maps as hidden states, by the call or by the config; attentions there are none."""
+    model, images = transformers.AutoModel.from_pretrained(folder), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        seen = model(pixel_values=images)
+        (cells,) = model(pixel_values=images, return_dict=False)
+        states = model(images, output_hidden_states=True).hidden_states
+        maps = model.trunk(images).maps
+    assert seen.hidden_states is None
+    assert torch.equal(cells, seen.last_hidden_state)
+    assert torch.equal(states[-1], seen.last_hidden_state)
+    assert [tuple(each.shape[1:]) for each in states] == [(each[0, 0].numel(), each.shape[1]) for each in maps]
+    model.config.output_hidden_states = True
+    assert len(model(images, return_dict=False)) == 2
+    with pytest.raises(InputError, match="output_attentions: a merged model's trunk gives maps alone"):
+        model(images, output_attentions=True)
+
+
+def test_compile_is_that_of_the_merged_model(folder: Path) -> None:
+    """Heads that are asked through it ask the compiled trunk."""
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    model = transformers.AutoModel.from_pretrained(folder)
+    model.compile(backend=backend)
+    model.clip.encode_image(picture())
+    assert graphs
 
 
 def test_files_of_others_stay(folder: Path, tmp_path: Path) -> None:
@@ -157,6 +250,46 @@ def test_a_trainers_tensors_are_saved(folder: Path, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "out", state_dict=doubled)
     for name, tensor in vfmerge.load(tmp_path / "out").state_dict().items():
         assert torch.equal(tensor, doubled[name])
+
+
+def test_a_changed_model_has_a_card_that_says_so(folder: Path, tmp_path: Path) -> None:
+    """Once, below the front matter, however often it is changed; all else in the card and the recipe stays."""
+    shutil.copytree(folder, tmp_path / "0")
+    (tmp_path / "0" / "README.md").write_bytes(CARD.replace("card", "c\u00e4rd").encode() + b"\xff of old\r\n")
+    for number in range(3):
+        model = transformers.AutoModel.from_pretrained(tmp_path / str(number))
+        with torch.no_grad():
+            next(model.trunk.parameters()).add_(0.5)
+        model.save_pretrained(tmp_path / str(number + 1))
+    text = (tmp_path / "3" / "README.md").read_bytes()
+    assert text.count(papers.CHANGED.encode()) == 1
+    assert text.endswith("# A c\u00e4rd\n".encode() + b"\xff of old\r\n")
+    (tmp_path / "plain.md").write_bytes(text.replace(b"\xff", b""))
+    assert huggingface_hub.metadata_load(tmp_path / "plain.md") == {"license": "apache-2.0"}
+    assert (tmp_path / "3" / "recipe.yaml").read_text() == "base: sam\n"
+    transformers.AutoModel.from_pretrained(tmp_path / "3").save_pretrained(tmp_path / "same")
+    assert (tmp_path / "same" / "README.md").read_bytes() == text
+
+
+@pytest.mark.parametrize(("card", "start"), [("# A card\n", 0), ("---\na: b\n---\n# A card\n", 13), ("", 0)])
+def test_the_note_stands_below_the_front_matter(card: str, start: int) -> None:
+    """Which the hub looks for on the first line; a card may have none, or be empty."""
+    assert papers.outdate(card) == f"{card[:start]}\n{papers.CHANGED}\n{card[start:]}"
+
+
+def test_a_model_without_papers_is_saved_without(folder: Path, tmp_path: Path) -> None:
+    """Of one that was made here nothing is known."""
+    made = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(folder))
+    made.save_pretrained(tmp_path / "made")
+    assert {path.name for path in (tmp_path / "made").iterdir()} == {
+        "MANIFEST.json",
+        "config.json",
+        "model.safetensors",
+    }
+    bare = Path(shutil.copytree(tmp_path / "made", tmp_path / "bare"))
+    (bare / "README.md").mkdir()
+    vfmerge.load(bare).save(tmp_path / "again", names={"sam": "sam", "clip": "open_clip"})
+    assert not (tmp_path / "again" / "README.md").exists()
 
 
 def test_a_model_is_pushed_with_its_own_card(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -103,8 +103,7 @@ def normal(images: Tensor) -> Tensor:
 
 
 def batch(images: Tensor) -> Batch:
-    sizes = torch.tensor([images.shape[-2:]] * len(images))
-    return Batch(images=images, sizes=sizes, keys=(0,) * len(images), names=("",) * len(images))
+    return Batch(images=images, keys=(0,) * len(images), names=("",) * len(images))
 
 
 def parent(folder: Path) -> tuple[CLIP, Network, ImageText]:

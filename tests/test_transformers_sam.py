@@ -158,7 +158,6 @@ def scene_batch(size: int) -> Batch:
     masks[0, 10:40, 20:70], masks[1, 50:60, 5:9], masks[2, 30:90, 30:90] = True, True, True
     return Batch(
         images=torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(1)),
-        sizes=torch.full((3, 2), size),
         keys=(11, 12, 13),
         names=("a", "b", "c"),
         masks=masks,
@@ -623,7 +622,7 @@ def test_what_else_is_wrong_is_one_line(folders: dict[str, Path]) -> None:
         with pytest.raises(InputError, match="image_"):
             TransformersSAM(config=config, random=True, preprocessor=said).teacher()
     adapter = TransformersSAM(model=str(folders["sam"]))
-    with pytest.raises(ValueError, match="give boxes"):
+    with pytest.raises(InputError, match="give boxes"):
         adapter.capability(adapter.teacher()).set_image(picture(50, 70)).predict()
 
 

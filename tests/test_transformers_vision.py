@@ -99,8 +99,7 @@ def look(height: int, width: int) -> Tensor:
 
 
 def batch(images: Tensor) -> Batch:
-    sizes = torch.tensor([images.shape[-2:]] * len(images))
-    return Batch(images=images, sizes=sizes, keys=(0,) * len(images), names=("",) * len(images))
+    return Batch(images=images, keys=(0,) * len(images), names=("",) * len(images))
 
 
 @pytest.mark.parametrize("name", CONFIGS)

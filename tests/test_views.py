@@ -7,28 +7,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from fakes.rectangles import COLOURS, DRAWN, Namer, Outliner, Reader, World
 from PIL import Image
 
 from vfmerge import evaluation, gallery, picture, recipe, retention
 from vfmerge.benchmarks.recognition import Recognition as Benchmark
-from vfmerge.capability import (
-    ImageText,
-    Promptable,
-    PromptableImage,
-    PromptableRecognition,
-    RecognisedImage,
-    Recognition,
-)
 from vfmerge.data.source import Sample, Source
 from vfmerge.errors import InputError
-from vfmerge.model import Network
 from vfmerge.recipe import Evaluation
 from vfmerge.report import findings, report
 from vfmerge.subject import Subject
@@ -38,114 +28,21 @@ from vfmerge.views.names import Name
 from vfmerge.views.recognition import RecognitionViews
 from vfmerge.views.view import View
 
-CLASSES = ("red", "green", "blue")
-COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], dtype=np.uint8)
-
-
-class World(Source):
-    """Pictures of a red, a green and a blue rectangle on grey; blue is a novel class. Of two pictures one has none."""
-
-    has_masks = True
-    classes = CLASSES
-    unseen = frozenset({"blue"})
-
-    def __init__(self, count: int = 8) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def read(self, index: int) -> Sample:
-        masks = np.zeros((3, 40, 60), dtype=bool)
-        masks[0, 4:20, 6:30], masks[1, 24:36, 10:26], masks[2, 10:34, 36:56] = True, True, True
-        image = np.full((40, 60, 3), 100, dtype=np.uint8)
-        for mask, colour in zip(masks, COLOURS, strict=True):
-            image[mask] = colour
-        kept = slice(0) if index % 2 else slice(max(3 - index // 2, 1))
-        return Sample(image=image, name=f"world/{index}", masks=masks[kept], labels=np.arange(3)[kept])
-
-    def digest(self) -> str:
-        return str(self._count)
-
-
-def under(image: np.ndarray, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The colour in the middle of each box [N, 3], and the region of that colour, bool [N, H, W]."""
-    places = (boxes[:, :2] + boxes[:, 2:]).div(2).long()
-    colours = torch.from_numpy(image)[places[:, 1], places[:, 0]]
-    return colours, (torch.from_numpy(image) == colours[:, None, None]).all(3)
-
-
-class Outliner(Promptable):
-    """The left half of a thing."""
-
-    fixed_size = 32
-
-    def __init__(self) -> None:
-        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
-
-    def set_image(self, picture: np.ndarray) -> PromptableImage:
-        class Image(PromptableImage):
-            def predict(self, *, boxes=None, points=None, labels=None, masks=None, multimask=False):
-                _, region = under(picture, boxes)
-                half = region & (torch.arange(region.shape[2]) < boxes[:, ::2].mean(1)[:, None, None])
-                return half[:, None] * 2.0 - 1, torch.ones(len(half), 1)
-
-        return Image()
-
-
-class Reader(ImageText):
-    """Takes everything for green."""
-
-    def __init__(self) -> None:
-        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
-
-    def text_key(self) -> str:
-        return "colours"
-
-    def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
-        return torch.stack([torch.tensor([float(name in text) for name in CLASSES]) for text in texts])
-
-    def encode_image(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> torch.Tensor:
-        return torch.tensor([[0.0, 1.0, 0.0]]).expand(len(pictures), 3)
-
-    def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> torch.Tensor:
-        return torch.tensor([0.0, 1.0, 0.0])[:, None, None].expand(len(pictures), 3, 4, 4)
-
-
-class Namer(PromptableRecognition):
-    """The whole thing by its name, but for red things: they are called blue."""
-
-    def __init__(self) -> None:
-        super().__init__(Network(torch.nn.Identity(), torch.nn.Identity()))
-
-    encode_text, text_key = Reader.encode_text, Reader.text_key
-
-    def set_image(self, picture: np.ndarray) -> RecognisedImage:
-        class Image(RecognisedImage):
-            def recognise(self, vocabulary, *, boxes=None, points=None, labels=None):
-                colours, region = under(picture, boxes)
-                seen = colours.float() + torch.tensor([0, 0, 1000.0]) * (colours[:, :1] > 200)
-                return Recognition(
-                    logits=region * 2.0 - 1, ious=torch.ones(len(region)), scores=vocabulary.similarity(seen)
-                )
-
-        return Image()
-
-
-PARENTS = {"sam": Outliner(), "clip": Reader()}
+THINGS = (3, 0, 2, 0, 1, 0, 1, 0)  # of each picture; one in two shows nothing that is annotated
+PARENTS = {"sam": Outliner(), "clip": Reader(always="green")}
 
 
 def make(*parents: str, source: Source | None = None) -> RecognitionViews:
     """The views of a merged model that recognises, beside those parents."""
-    source = World() if source is None else source
+    source = World(THINGS) if source is None else source
     alone = Subject(name="parents", capabilities={name: PARENTS[name] for name in parents})
-    merged = Subject(name="merged", capabilities={"recognition": Namer()})
+    merged = Subject(name="merged", capabilities={"recognition": Namer(mistaken={"red": "blue"})})
     return RecognitionViews(Benchmark(templates="plain"), source, parents=alone, merged=merged)
 
 
 def look(views: RecognitionViews, index: int = 0) -> dict[str, View]:
     """What each column has of one picture."""
-    return {column.key: column.look(World().read(index)) for column in views.columns}
+    return {column.key: column.look(World(THINGS).read(index)) for column in views.columns}
 
 
 def test_each_column_shows_what_its_model_answers() -> None:
@@ -173,12 +70,8 @@ def test_what_is_not_there_has_no_column() -> None:
 
 def test_signs_are_explained_where_they_occur() -> None:
     """Stars only where there are novel classes."""
-
-    class Plain(World):
-        unseen = frozenset()
-
     assert "a star stands before" in make().key
-    assert "star" not in make(source=Plain()).key
+    assert "star" not in make(source=World(THINGS, unseen=frozenset())).key
 
 
 def test_a_crowd_is_thinned_out() -> None:
@@ -204,7 +97,7 @@ def test_things_keep_their_colours_and_the_rest_is_faint() -> None:
     shown = np.array(bare.render())
     scale, top = 208 / 60, (208 - round(40 * 208 / 60)) // 2
     assert shown.shape == (208, 208, 3)
-    for mask, colour in zip(sample.masks, COLOURS, strict=True):
+    for mask, colour in zip(sample.masks[DRAWN], COLOURS, strict=True):
         y, x = (round(scale * place.mean()) for place in mask.nonzero())
         assert shown[top + y, x].tolist() == colour.tolist()
     assert np.ptp(shown[top + 2, 2].astype(int)) == 0
@@ -265,7 +158,7 @@ def test_a_runs_picture(tmp_path: Path) -> None:
     below = np.array(page.crop((0, 62 + 3 * 218, page.width, page.height)).convert("L"))
     assert below.min() < 140
     with pytest.raises(InputError, match=r"give data\.NAME"):
-        picture.draw(tmp_path / "none.png", make(source=World(0)))
+        picture.draw(tmp_path / "none.png", make(source=World(())))
 
 
 def test_a_gallery_ranks_by_names_and_outlines(tmp_path: Path) -> None:

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 from vfmerge import bridge
 
 if TYPE_CHECKING:
+    import torch
+
     from vfmerge.model import MergedModel
 
 __version__ = "0.1.0"
 
 
-def load(path: str | Path, *, device: str = "cpu", revision: str | None = None) -> MergedModel:
-    """A merged model from its folder or its id on the Hugging Face hub, without its parents' files.
+def load(path: str | Path, *, device: str | torch.device = "cpu", revision: str | None = None) -> MergedModel:
+    """A merged model from its folder, its run's, or its id on the Hugging Face hub, without its parents' files.
 
     A folder needs no network, nor does what is in the hub's cache; see `vfmerge.model.load`.
     """

@@ -62,8 +62,8 @@ class Features:
 class Batch:
     """Samples of one stream at one size.
 
-    images: float [B, 3, H, W], RGB in [0, 1], padded below and to the right where the picture is not square.
-    sizes: int64 [B, 2], height and width of each picture before padding.
+    images: float [B, 3, H, W], RGB in [0, 1], padded below and to the right where the picture is not square. Until `to`
+    has brought them to their device they are uint8 in 0..255: a quarter of the bytes on the way.
     keys: B integers, one per sample and step: whatever an adapter draws at random for a sample, it draws from its key.
     names: B names of samples, for messages and caches.
     masks: bool [M, H', W'] over the padded picture, at the stream's size or at most 256 pixels, or none.
@@ -71,11 +71,9 @@ class Batch:
     labels: int64, a class per mask [M] (or per image [B] where there are no masks), or none.
     classes: the names that labels count, those of the stream's data; none where it has no classes.
     rough: bool [M], masks that say where a thing is and not how it is outlined (a box, a whole picture); none: none is.
-    texts: a caption per image, or none.
     """
 
     images: Tensor
-    sizes: Tensor
     keys: tuple[int, ...]
     names: tuple[str, ...]
     masks: Tensor | None = None
@@ -83,19 +81,25 @@ class Batch:
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     rough: Tensor | None = None
-    texts: tuple[str, ...] | None = None
 
     def to(self, device: str) -> Batch:
-        """The same batch on another device."""
+        """The same batch on a device, ready for networks: its images in [0, 1]."""
         return dataclasses.replace(
             self,
-            images=self.images.to(device),
-            sizes=self.sizes.to(device),
+            images=_in_unit_range(self.images.to(device)),
             masks=None if self.masks is None else self.masks.to(device),
             owner=None if self.owner is None else self.owner.to(device),
             labels=None if self.labels is None else self.labels.to(device),
             rough=None if self.rough is None else self.rough.to(device),
         )
+
+
+def _in_unit_range(images: Tensor) -> Tensor:
+    """Images in [0, 1] as they are, those in 0..255 divided: to the same bits on every device."""
+    if images.is_floating_point():
+        return images
+    floats = images.float()
+    return floats.div_(floats.new_full((), 255))  # by a plain number CUDA would multiply with its rounded inverse
 
 
 class Adapter(abc.ABC):
@@ -131,6 +135,7 @@ class Adapter(abc.ABC):
     def loss(self, answer: Any, target: Any, batch: Batch) -> Mapping[str, Tensor]:
         """Named terms, already weighted against each other, each one number per image [B] or per mask [M].
 
+        It changes nothing of what it is given; a head that keeps statistics of its targets has `observe`.
         target: what the teacher says of the batch; none for a task that is learnt from labels.
         """
 
@@ -171,6 +176,13 @@ class AuxiliaryAdapter(Adapter):
 
         targets: what the teacher says of the first batches of the first stream that teaches the task, made one by one
         as they are asked for, without end. Most heads keep no statistics and ask for none.
+        """
+
+    def observe(self, head: nn.Module, target: Any) -> None:
+        """Let statistics of its targets that run go on, in the head's buffers, by what the teacher says of one batch.
+
+        Called in every step for a head that learns, or that has nothing to learn: a base's own. Where the step is then
+        left out because something in it was not finite, all buffers are put back. Most heads keep no statistics.
         """
 
     def target(self, answer: Any) -> Any:

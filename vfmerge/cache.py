@@ -3,19 +3,17 @@
 While the trunk is frozen and pictures are not augmented, neither a trunk's features nor a teacher's target change: a
 head-probing stage then costs only its head. Where the trunk learns, or its features would take more room than they are
 worth, the targets alone are kept. Arrays are plain `.npy` files of half precision, written from the first sample to the
-last and read by memory map.
+last and read by memory map. What a lost write or a bad sector leaves of one is never learnt from: it is filled again.
 
 Axis letters: B samples of a batch.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import math
-import os
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +24,12 @@ from torch import Tensor
 
 from vfmerge import commit
 from vfmerge.adapter import Batch, Features
-from vfmerge.errors import RunError, one_line
+from vfmerge.column import TYPE, Column, Poll, intact
+from vfmerge.errors import RunError
 from vfmerge.model import Network
 
 _COMPLETE = "complete.json"  # written last: a cache without it is no cache
 _PROGRESS = "progress.json"  # how much of an unfinished one is on the disk for certain
-_TYPE = np.dtype(np.float16)
 
 
 def place(out: Path, *, stage: str, number: int, size: int) -> Path:
@@ -39,61 +37,18 @@ def place(out: Path, *, stage: str, number: int, size: int) -> Path:
     return out / "cache" / f"{stage}-{number}-{size}"
 
 
-def holds(folder: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether the folder is a whole cache of just this: `wanted` is what features and targets depend on, as JSON."""
-    mark = folder / _COMPLETE
-    return mark.exists() and bool(json.loads(mark.read_text())["of"] == wanted)
+def holds(folder: Path, wanted: Mapping[str, Any], *, poll: Poll) -> bool:
+    """Whether the folder is a whole cache of just this, as it was written: all of it is read, once a start of a run.
+
+    wanted: what features and targets depend on, as JSON.
+    """
+    return bool(_read(folder / _COMPLETE, of=wanted, poll=poll))
 
 
 def bytes_of(features: Features | None, targets: Mapping[str, Any]) -> int:
     """What a sample takes, from what networks gave for a batch: tensors on any device, the meta device too."""
     rows, _ = _name(features, targets)
-    return sum(_TYPE.itemsize * math.prod(tensor.shape[1:]) for tensor in rows.values())
-
-
-class Column:
-    """One array of a cache on its way to the disk, row by row; its header says from the start how long it will be.
-
-    shape: of the whole array [samples, ...]. What keeps the disk from taking it is a RunError.
-    """
-
-    def __init__(self, path: Path, *, shape: tuple[int, ...], rows: int = 0) -> None:
-        """rows: how many of an earlier attempt it goes on after. Raises RunError if they are not there."""
-        self.path, self.shape, self._end = path, shape, 0
-        header = io.BytesIO()
-        about = {"descr": _TYPE.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(header, about)
-        if not rows:
-            self._write(header.getvalue())
-            return
-        self._end = len(header.getvalue()) + rows * _TYPE.itemsize * math.prod(shape[1:])
-        if not path.is_file() or path.stat().st_size < self._end:
-            raise RunError(one_line(f"{path}: shorter than it was left; remove its folder and run again"))
-        os.truncate(path, self._end)
-
-    def append(self, rows: np.ndarray) -> None:
-        """rows: float16 [B, ...]."""
-        assert rows.dtype == _TYPE
-        assert rows.shape[1:] == self.shape[1:]
-        self._write(rows.tobytes())
-
-    def _write(self, content: bytes) -> None:
-        try:
-            with self.path.open("r+b" if self._end else "wb") as file:
-                file.seek(self._end)
-                self._end += file.write(content)
-        except OSError as error:
-            raise self._unwritten(error) from error
-
-    def settle(self) -> None:
-        """Bring it to the disk, power cuts or not."""
-        try:
-            commit.sync(self.path)
-        except OSError as error:
-            raise self._unwritten(error) from error
-
-    def _unwritten(self, error: OSError) -> RunError:
-        return RunError(one_line(f"{self.path}: cannot be written: {error.strerror}; make room, then run again"))
+    return sum(TYPE.itemsize * math.prod(tensor.shape[1:]) for tensor in rows.values())
 
 
 class Filler:
@@ -110,10 +65,12 @@ class Filler:
         trunk: torch.nn.Module | None,
         teachers: Mapping[str, Network],
         of: Mapping[str, Any],
+        poll: Poll,
     ) -> None:
         """length: of the data, in samples. trunk: whose features are kept; none where targets alone are.
 
-        teachers: whose targets are kept, by task. of: what features and targets depend on, as JSON.
+        teachers: whose targets are kept, by task. of: what features and targets depend on, as JSON. poll: while what
+        was begun before is looked through.
         """
         self._folder, self._length, self._trunk, self._teachers = folder, length, trunk, teachers
         self._of = dict(of)
@@ -121,7 +78,7 @@ class Filler:
         self._layout: dict[str, Any] = {}
         self._notes: list[Mapping[str, Any]] = []
         self.done = 0
-        if not self._go_on():
+        if not self._go_on(poll):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
 
@@ -145,8 +102,7 @@ class Filler:
 
     def keep(self) -> None:
         """Bring the samples so far to the disk: whatever happens, filling goes on after them."""
-        shapes = {name: column.shape for name, column in self._columns.items()}
-        self._write(_PROGRESS, {"done": self.done, "shapes": shapes})
+        self._write(_PROGRESS, {"done": self.done})
 
     def finish(self) -> None:
         """Call the cache whole."""
@@ -157,18 +113,18 @@ class Filler:
     def _write(self, mark: str, more: Mapping[str, Any]) -> None:
         for column in self._columns.values():
             column.settle()
-        said = {"of": self._of, "layout": self._layout, "notes": self._notes, **more}
-        commit.write_text(self._folder / mark, json.dumps(said))
+        columns = {name: column.mark for name, column in self._columns.items()}
+        said = {"of": self._of, "layout": self._layout, "notes": self._notes, "columns": columns, **more}
+        commit.write_text(self._folder / mark, _render(said))
 
-    def _go_on(self) -> bool:
-        """Take up what was kept of a cache of the same thing; whether there was such."""
-        path = self._folder / _PROGRESS
-        mark: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        if not mark or mark["of"] != self._of:
+    def _go_on(self, poll: Poll) -> bool:
+        """Take up what was kept of a cache of the same thing, as it was kept; whether there was such."""
+        mark = _read(self._folder / _PROGRESS, of=self._of, poll=poll)
+        if not mark:
             return False
         self.done, self._layout, self._notes = mark["done"], mark["layout"], mark["notes"]
-        for name, shape in mark["shapes"].items():
-            self._columns[name] = Column(self._folder / f"{name}.npy", shape=tuple(shape), rows=self.done)
+        for name, column in mark["columns"].items():
+            self._columns[name] = Column(self._folder / f"{name}.npy", **column)
         return True
 
 
@@ -177,10 +133,10 @@ class Cache:
 
     def __init__(self, folder: Path, *, size: int, device: torch.device) -> None:
         self._size, self._device = size, device
-        mark = json.loads((folder / _COMPLETE).read_text())
+        mark = _said(folder / _COMPLETE)
         self._layout = mark["layout"]
         self.notes: list[dict[str, Any]] = mark["notes"]
-        self._arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+        self._arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in mark["columns"]}
 
     def features(self, indices: tuple[int, ...]) -> Features:
         """What the trunk gave for these samples, in a cache that has it."""
@@ -196,10 +152,9 @@ class Cache:
         return targets
 
     def blank(self, indices: tuple[int, ...], keys: tuple[int, ...]) -> Batch:
-        """These samples without what a cache has not: pictures, masks, labels, texts."""
+        """These samples without what a cache has not: pictures, masks, labels."""
         images = torch.zeros(1, 1, 1, 1, device=self._device).expand(len(indices), 3, self._size, self._size)
-        sizes = torch.full((len(indices), 2), self._size)
-        return Batch(images=images, sizes=sizes, keys=keys, names=tuple(f"cached {index}" for index in indices))
+        return Batch(images=images, keys=keys, names=tuple(f"cached {index}" for index in indices))
 
     def _rows(self, name: str, indices: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(self._arrays[name][list(indices)]).to(self._device).float()
@@ -219,10 +174,25 @@ def _name(features: Features | None, targets: Mapping[str, Any]) -> tuple[dict[s
     return rows, {"maps": len(maps), "targets": parts}
 
 
-def fingerprint(module: torch.nn.Module) -> str:
-    """SHA-256 over a module's parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _render(said: Mapping[str, Any]) -> str:
+    """A mark's text: what is said, and a checksum of it."""
+    return json.dumps({"said": said, "crc32": zlib.crc32(json.dumps(said).encode())})
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """What a mark says; nothing where there is none, or not as it was written."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        said: dict[str, Any] = json.loads(text)["said"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return said if _render(said) == text else {}
+
+
+def _read(path: Path, *, of: Mapping[str, Any], poll: Poll) -> dict[str, Any]:
+    """What a mark says if it is of that, and the columns beside it are what it says; else nothing."""
+    said = _said(path)
+    if not said or said["of"] != of:
+        return {}
+    whole = all(intact(path.with_name(f"{name}.npy"), mark, poll=poll) for name, mark in said["columns"].items())
+    return said if whole else {}

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from vfmerge import spdx
+import yaml
+
+from vfmerge import front_matter, licence
+from vfmerge import recipe as recipes
+from vfmerge.recipe import Recipe
 from vfmerge.retention import Row, escape, markdown
 
-_NON_COMMERCIAL = re.compile(r"\bnc\b|non-?commercial|research[- ]only", re.IGNORECASE)
-_HUB = (
-    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "mpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "unlicense"),
-    *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
-)
-"""Names of licences that the hub knows; all others are `other` there."""
-
-_TAGS = {"image_text": "zero-shot-image-classification", "promptable": "mask-generation"}
 _USES = {
     "image_text": (
         '{name}.encode_image([picture]) @ {name}.encode_text(["a photo of a star."]).T  # cosine similarities',
@@ -32,6 +30,9 @@ _USES = {
     ),
     "dense": ("{name}.encode_cells([picture])  # features of the picture's cells",),
 }
+
+_KEPT, _RECIPE = "What it kept", "Recipe"
+"""Titles of the sections that are written again when the model is measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,73 +49,64 @@ class Origin:
     hub: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Licence:
-    """What the parents' licences make of the child's. name: of the child. verdict: one sentence for people."""
-
-    name: str
-    verdict: str
-
-
 def card(
     *,
     name: str,
     version: str,
-    base: str,
-    parents: Mapping[str, Origin],
-    data: Mapping[str, int],
-    recipe: str,
-    rows: Sequence[Row],
-    tasks: Mapping[str, Origin] | None = None,
-    trained: bool = True,
+    plan: Recipe,
+    origins: Mapping[str, Origin],
+    pictures: Mapping[str, int],
+    rows: Sequence[Row] | None,
 ) -> str:
     """The card's Markdown, with front matter.
 
-    name: of the run. version: of vfmerge. base: the parent that lent its trunk. data: number of pictures of each data
-    set. recipe: the resolved recipe's YAML. rows: the retention table, or nothing if nothing was measured.
-    tasks: heads without a parent, which learnt from labels. trained: whether the recipe has stages.
+    name: of the run. version: of vfmerge. plan: the recipe that it was made by. origins: of all parents, and of tasks
+    without one. pictures: how many each data set has. rows: the retention table, empty where the recipe asks for none;
+    none of a model that was not measured yet, see `retell`.
     """
-    licence = inherit({parent: origin.licence for parent, origin in parents.items()})
-    heads = {**parents, **(tasks or {})}
+    text = recipes.published(plan)
+    parents = {parent: origins[parent] for parent in plan.parents}
+    tasks = {task: origins[task] for task in plan.tasks}
+    heads = {**parents, **tasks}
+    inherited = licence.inherit({parent: origin.licence for parent, origin in parents.items()})
+    front = front_matter.write(
+        inherited,
+        tasks=front_matter.tasks([heads[plan.base].capability, *(origin.capability for origin in heads.values())]),
+        models=[origin.hub for origin in heads.values() if origin.hub],
+    )
     sections = [
-        _front(heads, licence),
+        front,
         f"# {escape(name)}",
-        _summary(base, parents, version, trained=trained),
-        "## Licence\n\n" + licence.verdict,
-        "## What it kept\n\n" + _kept(rows),
+        _summary(plan, version),
+        "## Licence\n\n" + inherited.verdict,
+        f"## {_KEPT}\n\n" + _kept(rows),
         "## Use\n\n" + _use(heads),
-        "## Parents\n\n" + _table(parents, base),
+        "## Parents\n\n" + _table(parents, plan.base),
         *(["## Learnt from labels\n\n" + _learnt(tasks)] if tasks else []),
-        "## Data\n\n" + _data(data),
-        "## Recipe\n\n" + fence(recipe, language="yaml"),
+        "## Data\n\n" + _data(plan, pictures),
+        f"## {_RECIPE}\n\n" + fence(text, language="yaml"),
         "## Limits\n\n" + _LIMITS,
     ]
-    return "\n\n".join(sections) + "\n"
+    return _with_figures("\n\n".join(sections) + "\n", rows or (), recipe=text)
 
 
-def inherit(licences: Mapping[str, str]) -> Licence:
-    """The child's licence from its parents', by parent. Distilled weights are taken to be derived from all of them."""
-    known = sorted({term for text in licences.values() for term in spdx.terms(text)})
-    listed = ", ".join(f"{escape(parent)}: {escape(text)}" for parent, text in licences.items())
-    barred = [escape(parent) for parent, text in licences.items() if _NON_COMMERCIAL.search(text)]
-    unclear = [
-        escape(parent) for parent, text in licences.items() if any(_is_unclear(term) for term in spdx.terms(text))
-    ]
-    if barred:
-        verdict = f"**Not for commercial use**, because its parent {' and '.join(barred)} is not ({listed})."
-        return Licence(name=known[0] if len(known) == 1 else "non-commercial", verdict=verdict)
-    if unclear:
-        verdict = (
-            f"The licence of {' and '.join(unclear)} is not known ({listed}): find it out before you use this model."
-        )
-        return Licence(name="unknown", verdict=verdict)
-    if len(known) == 1:
-        return Licence(name=known[0], verdict=f"{escape(known[0])}, as its parents ({listed}).")
-    return Licence(name=spdx.join(known), verdict=f"The conditions of all parents' licences hold together ({listed}).")
+def retell(text: str, *, rows: Sequence[Row], recipe: str) -> str:
+    """A card with what was measured since, and by which recipe. All else stays, whoever wrote it."""
+    for title, content in {_KEPT: _kept(rows), _RECIPE: fence(recipe, language="yaml")}.items():
+        section = re.compile(rf"^## {title}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+        found = section.search(text)
+        if found is not None:
+            text = f"{text[: found.start()]}## {title}\n\n{content}\n\n{text[found.end() :]}"
+    return _with_figures(text.rstrip("\n") + "\n", rows, recipe=recipe)
 
 
-def _is_unclear(licence: str) -> bool:
-    return licence.lower() in (spdx.UNKNOWN, "other")
+def _with_figures(text: str, rows: Sequence[Row], *, recipe: str) -> str:
+    """A card whose front matter has these figures and no others; the model is called what its heading says."""
+    heading = re.search(r"^# (.+)$", text, re.MULTILINE)
+    name = html.unescape(re.sub(r"\\(.)", r"\1", heading[1])) if heading else "merged"
+    data = yaml.safe_load(recipe).get("data", {})
+    kinds = {each: str(described["kind"]) for each, described in data.items()}
+    return front_matter.measured(text, name=name, rows=rows, kinds=kinds)
 
 
 def fence(text: str, *, language: str) -> str:
@@ -123,32 +115,73 @@ def fence(text: str, *, language: str) -> str:
     return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
 
 
-def _front(parents: Mapping[str, Origin], licence: Licence) -> str:
-    """Front matter: every text in it is a JSON string, which YAML reads as it is."""
-    hub = licence.name.lower()
-    lines = ["library_name: vfmerge"]
-    if hub in _HUB:
-        lines.append(f"license: {json.dumps(hub)}")
-    else:
-        lines += ['license: "other"', f"license_name: {json.dumps(licence.name)}"]
-    tags = [_TAGS[origin.capability] for origin in parents.values() if origin.capability in _TAGS]
-    lines += ["tags:", *(f"- {json.dumps(tag)}" for tag in ["vfmerge", "distillation", *dict.fromkeys(tags)])]
-    models = [origin.hub for origin in parents.values() if origin.hub]
-    if models:
-        lines += ["base_model:", *(f"- {json.dumps(model)}" for model in models), 'base_model_relation: "merge"']
-    return "\n".join(["---", *lines, "---"])
+def _summary(plan: Recipe, version: str) -> str:
+    """What was merged, and what each part learnt, as the recipe's stages and streams have it."""
+    merged = f"merged from {_all(list(plan.parents))} by vfmerge {escape(version)}"
+    learnt = "; ".join([_lent(plan), *_distilled(plan), *_labelled(plan)])
+    return f"One vision model with one image encoder, {merged}: {learnt}."
 
 
-def _summary(base: str, parents: Mapping[str, Origin], version: str, *, trained: bool) -> str:
-    others = " and ".join(escape(parent) for parent in parents if parent != base)
-    done = f"and was rehearsed against itself while {others or 'it'} was distilled into it" if trained else "as it was"
-    return (
-        f"One vision model with one image encoder, merged from {' and '.join(map(escape, parents))} by vfmerge "
-        f"{escape(version)}: {escape(base)} lent its encoder {done}."
-    )
+def _lessons(plan: Recipe) -> dict[str, bool]:
+    """The tasks that a stage teaches, and whether the trunk learns with any of them."""
+    lessons: dict[str, bool] = {}
+    for stage in plan.stages.values():
+        moves = any(_is_of_trunk(prefix) for prefix in stage.train)
+        for task in (task for stream in stage.streams for task in stream.tasks):
+            lessons[task] = lessons.get(task, False) or moves
+    return lessons
 
 
-def _kept(rows: Sequence[Row]) -> str:
+def _is_of_trunk(prefix: str) -> bool:
+    return prefix == "trunk" or prefix.startswith("trunk.")
+
+
+def _lent(plan: Recipe) -> str:
+    """What became of the base."""
+    lent = f"{escape(plan.base)} lent its encoder"
+    trained = sorted({prefix for stage in plan.stages.values() for prefix in stage.train if _is_of_trunk(prefix)})
+    rehearsed = _lessons(plan).get(plan.base)
+    if not trained:
+        head = " while its own head was rehearsed" if rehearsed is not None else ""
+        return f"{lent}, which stayed frozen{head}"
+    part = "which" if "trunk" in trained else f"of which {_all(trained)}"
+    if rehearsed:
+        return f"{lent}, {part} was trained further and rehearsed against {escape(plan.base)} itself"
+    return f"{lent}, {part} was trained further without rehearsal"
+
+
+def _distilled(plan: Recipe) -> list[str]:
+    """What became of the other parents."""
+    lessons, others = _lessons(plan), [parent for parent in plan.parents if parent != plan.base]
+    groups = {
+        "distilled into it": [each for each in others if lessons.get(each) is True],
+        "distilled into a head on it": [each for each in others if lessons.get(each) is False],
+        "not taught": [each for each in others if each not in lessons],
+    }
+    return [f"{_are(names)} {done}" for done, names in groups.items() if names]
+
+
+def _labelled(plan: Recipe) -> list[str]:
+    """What became of the tasks that have no parent."""
+    lessons = _lessons(plan)
+    groups = {
+        "learnt from labels": [task for task in plan.tasks if task in lessons],
+        "not taught": [task for task in plan.tasks if task not in lessons],
+    }
+    return [f"{_are(names)} {done}" for done, names in groups.items() if names]
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{_all(names)} {'was' if len(names) == 1 else 'were'}"
+
+
+def _all(names: Sequence[str]) -> str:
+    return " and ".join(map(escape, names))
+
+
+def _kept(rows: Sequence[Row] | None) -> str:
+    if rows is None:
+        return "Not measured yet: `vfmerge eval` of its run does so, and writes the figures here."
     if not rows:
         return "Nothing was measured: the recipe has no `evaluate`."
     note = (
@@ -158,14 +191,17 @@ def _kept(rows: Sequence[Row]) -> str:
     return f"{markdown(rows)}\n\n{note}"
 
 
-def _use(parents: Mapping[str, Origin]) -> str:
+def _use(heads: Mapping[str, Origin]) -> str:
     lines = ["import numpy as np", "import torch", "from PIL import Image", "", "import vfmerge", ""]
     lines += ['model = vfmerge.load("path/to/this/folder")  # needs neither its parents\' files nor a network']
     lines += ['# or, after `import vfmerge`: transformers.AutoModel.from_pretrained("path/to/this/folder")']
     lines += ['picture = np.array(Image.open("picture.jpg").convert("RGB"))']
-    for parent, origin in parents.items():
-        called = f"model.{parent}" if parent.isidentifier() else f"model.capability({json.dumps(parent)})"
+    for name, origin in heads.items():
+        called = f"model.{name}" if name.isidentifier() else f"model.capability({json.dumps(name)})"
         lines += [use.replace("{name}", called) for use in _USES.get(origin.capability, ())]
+    each = [origin.capability for origin in heads.values()]
+    if each.count("image_text") == each.count("promptable") == 1:
+        lines += ['found = model.segment(picture, ["star", "ring"])  # text to masks: found.labels, .masks, .scores']
     return fence("\n".join(lines), language="python")
 
 
@@ -185,10 +221,28 @@ def _learnt(tasks: Mapping[str, Origin]) -> str:
     return "\n".join(lines)
 
 
-def _data(data: Mapping[str, int]) -> str:
-    return "\n".join(f"- {escape(name)}: {count} pictures" for name, count in data.items()) or "None."
+def _data(plan: Recipe, pictures: Mapping[str, int]) -> str:
+    if not pictures:
+        return "None."
+    described: dict[str, dict[str, Any]] = yaml.safe_load(recipes.published(plan))["data"]
+    lines = ["| data set | what it is | pictures | used |", "| --- | --- | ---: | --- |"]
+    for name, count in pictures.items():
+        kind = plan.data[name].kind
+        given = [f"{key} {_plain(value)}" for key, value in described[name].items() if key != "kind" and value != "???"]
+        stages = [each for each, stage in plan.stages.items() if any(stream.data == name for stream in stage.streams)]
+        used = f"to train: {', '.join(stages)}" if stages else "to measure"
+        lines.append(f"| {escape(name)} | {escape(', '.join([kind, *given]))} | {count} | {escape(used)} |")
+    return "\n".join([*lines, "", _RIGHTS])
 
 
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+_RIGHTS = (
+    "`shapes` are drawn by vfmerge itself, and free of rights of others. Whose pictures other data sets hold, and "
+    "under which licence, a recipe does not say: ask those who publish them."
+)
 _LIMITS = """\
 - The figures above hold for the data they name. Nothing is known of other data: measure there with `vfmerge eval`.
 - A retention near 100 % says that an average is kept, not that every answer is.

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from vfmerge import parts
 from vfmerge.adapter import Adapter, AuxiliaryAdapter, BaseAdapter
-from vfmerge.benchmarks.benchmark import Benchmark
 from vfmerge.data.source import Source
-from vfmerge.problem import Keys, Problem, nearest, refuse, shown, suggestion
+from vfmerge.problem import Keys, Problem, nearest, refuse, shown
 from vfmerge.recipe import Recipe, Stage
 from vfmerge.table import show
 
@@ -38,6 +37,7 @@ def check(recipe: Recipe, *, device: str = "auto") -> None:
     _show_caches(recipe, adapters, sources)
     if recipe.data:
         show("data", ("name", "kind", "samples", "masks", "classes"), _data_rows(recipe, sources))
+        _show_dropped(sources)
     show("teachers", ("parent", "adapter", "licence", "weights"), _teacher_rows(recipe, adapters))
     if recipe.evaluate:
         rows = [(name, each.benchmark, each.data) for name, each in recipe.evaluate.items()]
@@ -46,7 +46,7 @@ def check(recipe: Recipe, *, device: str = "auto") -> None:
 
 def require(recipe: Recipe, adapters: Mapping[str, Adapter], sources: Mapping[str, Source]) -> None:
     """Refuse what can be known to fail later without reading a weight or importing torch. Raises InputError."""
-    benchmarks = parts.build_benchmarks(recipe)
+    benchmarks = parts.build_benchmarks(recipe.evaluate)
     refuse(
         [
             *_files(adapters),
@@ -54,7 +54,7 @@ def require(recipe: Recipe, adapters: Mapping[str, Adapter], sources: Mapping[st
             *_warm_ups(recipe, sources),
             *_caches(recipe, adapters),
             *_masks(recipe, adapters, sources),
-            *_fitting(recipe, benchmarks, sources),
+            *parts.misfits(recipe.evaluate, benchmarks, tasks=recipe.adapted, sources=sources),
         ]
     )
 
@@ -129,20 +129,6 @@ def _masks(recipe: Recipe, adapters: Mapping[str, Adapter], sources: Mapping[str
                 if adapters[task].needs_masks and stream.drop:
                     text = f"{task} is learnt mask by mask and cannot be left out image by image; write 0"
                     yield Problem(keys=("stages", name, "streams", number, "drop"), text=text)
-
-
-def _fitting(recipe: Recipe, benchmarks: Mapping[str, Benchmark], sources: Mapping[str, Source]) -> Iterator[Problem]:
-    """Roles of a benchmark that no parent fills, and data that it cannot measure on."""
-    for name, each in recipe.evaluate.items():
-        for role, task in (benchmarks[name].tasks() or {}).items():
-            if task not in recipe.adapted:
-                noun = "task" if recipe.tasks else "parent"
-                text = f"no {noun} is called {shown(task)}; {suggestion(task, recipe.adapted)}"
-                yield Problem(keys=("evaluate", name, role), text=text)
-        lacking = benchmarks[name].lacks(sources[each.data])
-        if lacking:
-            text = f"{shown(each.data)} has not what {each.benchmark} needs: {lacking}; choose other data"
-            yield Problem(keys=("evaluate", name, "data"), text=text)
 
 
 def _build(recipe: Recipe, adapters: Mapping[str, Adapter], *, device: str) -> MergedModel:
@@ -225,6 +211,13 @@ def _stage_rows(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[tuple
 def _data_rows(recipe: Recipe, sources: Mapping[str, Source]) -> Iterator[tuple[object, ...]]:
     for name, source in sources.items():
         yield name, recipe.data[name].kind, len(source), "yes" if source.has_masks else "", len(source.classes)
+
+
+def _show_dropped(sources: Mapping[str, Source]) -> None:
+    """Nothing where every annotation is used."""
+    rows = [(name, count, reason) for name, source in sources.items() for reason, count in source.dropped.items()]
+    if rows:
+        show("annotations left out", ("data", "annotations", "because"), rows)
 
 
 def _teacher_rows(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Iterator[tuple[object, ...]]:

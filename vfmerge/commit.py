@@ -2,12 +2,13 @@
 
 A kill, a full disk or a power cut at any moment leaves what was there before or what was to come, never a mixture:
 fill `.tmp-<name>`, fsync the files, write the manifest, fsync it and the folder, rename, fsync the parent. There is one
-writer for a folder at a time; of several processes, only one commits.
+writer for a folder at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -122,6 +123,11 @@ def verify(folder: Path, *, only: Collection[str] | None = None) -> None:
             raise _damaged(folder, f"{name} differs from {MANIFEST}")
 
 
+def entries(folder: Path) -> Entries:
+    """What the manifest of a committed folder says. Raises as `verify` does, which looks whether it is so."""
+    return _read_manifest(folder)
+
+
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write one file by the same rules, without a manifest: `write` makes the file whose path it is given."""
     path = path.resolve()
@@ -142,6 +148,22 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write one UTF-8 file: whoever reads it sees all of the old text or all of the new."""
     write_file(path, lambda temporary: temporary.write_bytes(text.encode()))
+
+
+def amend(folder: Path, texts: Mapping[str, bytes]) -> None:
+    """Write small files of a committed folder anew, each as `write_file` does, and then what the manifest says of them.
+
+    A kill in between leaves a manifest that vouches for all files but these.
+    """
+    known = dict(_read_manifest(folder))
+    for name, text in texts.items():
+        write_file(folder / name, functools.partial(_put, content=text))
+        known[name] = len(text), hashlib.sha256(text).hexdigest()
+    write_file(folder / MANIFEST, lambda path: path.write_bytes(_render(known, schema=SCHEMA)))
+
+
+def _put(path: Path, *, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def sync(path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from vfmerge import engine, evaluation, measurement, model
+from vfmerge import engine, home, measurement, model
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError
 from vfmerge.model import MergedModel
@@ -67,7 +67,7 @@ def train(run: Path, recipe: Recipe, sources: Mapping[str, Source], *, device: s
 
 def there(run: Path) -> bool:
     """Whether all controls of a run are trained."""
-    return all((run / FOLDER / name / evaluation.MERGED).is_dir() for name in TRAINED)
+    return all((run / FOLDER / name / home.MERGED).is_dir() for name in TRAINED)
 
 
 def subjects(run: Path, recipe: Recipe, parents: Subject, *, device: str) -> list[Subject]:
@@ -75,7 +75,7 @@ def subjects(run: Path, recipe: Recipe, parents: Subject, *, device: str) -> lis
 
     parents: those that could be opened; controls that need another are left out.
     """
-    folders = {name: model.load(run / FOLDER / name / evaluation.MERGED, device=device) for name in TRAINED}
+    folders = {name: model.load(run / FOLDER / name / home.MERGED, device=device) for name in TRAINED}
     found = [measurement.merged_of(merged, name=name, control=name) for name, merged in folders.items()]
     if recipe.base in parents.capabilities:
         found += curve(folders["naive"], parents.capabilities[recipe.base].network.trunk)

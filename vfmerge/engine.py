@@ -24,14 +24,16 @@ from vfmerge import (
     folder,
     forecast,
     measurement,
+    memory,
     model,
     optimizer,
     parts,
     progress,
     random,
     signals,
+    statistics,
 )
-from vfmerge.adapter import AuxiliaryAdapter, Batch, Features
+from vfmerge.adapter import Batch, Features
 from vfmerge.balance import Balance
 from vfmerge.errors import CheckpointError, RunError, Stopped
 from vfmerge.flow import Flow, Inputs, open_flow
@@ -39,6 +41,7 @@ from vfmerge.recipe import Recipe, Stage, Stream
 from vfmerge.session import Session, begin
 
 _IN_A_ROW = 10  # so many steps without a finite gradient stop the run
+_TRAIN_LESS = "the last checkpoint is good: free memory and run again, or train fewer parameters and use --fresh"
 
 
 def run(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: str = "auto") -> None:
@@ -50,6 +53,7 @@ def run(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: st
 def merge(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: str = "auto") -> None:
     """Train, save, and measure. Started again, it goes on where it was; a finished run is left as it is.
 
+    What to `evaluate` may change: then a run is trained on, or measured, as the recipe says now.
     Raises InputError before any work, RunError for a fault, Stopped on request.
     """
     adapters, sources = parts.build_adapters(recipe), parts.build_sources(recipe)
@@ -58,12 +62,17 @@ def merge(recipe: Recipe, out: Path, *, name: str, fresh: bool = False, device: 
     folder.claim(out, recipe, fresh=fresh)
     with checkpoint.lock(out), signals.watch() as request:
         folder.open_run(out, recipe, adapters=adapters, sources=sources)
-        if not (out / evaluation.MERGED).exists():
+        if not evaluation.is_finished(out, recipe):
             session = begin(recipe, out, device=place, adapters=adapters, sources=sources, request=request)
             with contextlib.closing(session):
                 measurement.require_roles(recipe, session.model.capabilities())
-                train(session)
-                evaluation.finish(session, name=name)
+                evaluation.adopt(out, recipe)
+                if evaluation.is_trained(out):
+                    evaluation.take_up(session)
+                else:
+                    train(session)
+                    evaluation.save_merged(session, name=name)
+                evaluation.finish(session)
 
 
 def train(session: Session) -> None:
@@ -110,7 +119,7 @@ def train_stage(
     if stage.balance:
         session.balance = Balance(saved.state["balance"] if saved and start else None)
     if start == 0:
-        calibrate(session, name, flows)
+        statistics.calibrate(session, name, flows)
     inputs = [flow.steps(start, steps) for flow in flows]
     clock = time.monotonic()
     with progress.Bar(name, total=steps, done=start, every=session.recipe.log_every) as bar:
@@ -118,8 +127,11 @@ def train_stage(
             torch.manual_seed(random.key(session.recipe.seed, name, step))  # for what draws as it learns, as dropout
             rates = optimizer.set_rates(adamw, stage, step=step, steps=steps)
             adamw.zero_grad(set_to_none=True)
+            before = statistics.copy(session.model)
             terms = learn_all(session, flows, inputs, stage=name)
             norm = apply(session, adamw, terms, largest=stage.clip or session.recipe.clip or math.inf)
+            if session.skipped_in_a_row:  # what was not finite would stay in running statistics for ever
+                statistics.put_back(session.model, before)
             record(session, stage=name, step=session.done + step + 1, terms=terms, rates=rates, norm=norm)
             bar.advance(note=f"loss {sum(terms.values()):.4f}")
             last = step + 1 == steps
@@ -132,31 +144,13 @@ def train_stage(
                 )
 
 
-def calibrate(session: Session, name: str, flows: list[Flow]) -> None:
-    """Let heads that no earlier stage taught take their targets' statistics."""
-    stages = list(session.recipe.stages)
-    earlier = [session.recipe.stages[each] for each in stages[: stages.index(name)]]
-    taught = {task for stage in earlier for stream in stage.streams for task in stream.tasks}
-    for flow in flows:
-        for task in flow.plan.tasks:
-            adapter = session.adapters[task]
-            if task not in taught and isinstance(adapter, AuxiliaryAdapter):
-                adapter.calibrate(session.model.heads[task], flow.targets(task))
-                taught.add(task)
-
-
 def learn_all(session: Session, flows: list[Flow], inputs: list[Inputs], *, stage: str) -> dict[str, float]:
     """Forward and backward of every stream, one stream's graph in memory at a time. Their loss terms."""
     terms: dict[str, float] = {}
+    session.samples.clear()
     for flow, each in zip(flows, inputs, strict=True):
-        try:
+        with memory.watch_stream(stage, flow.number, flow.plan):
             terms |= learn(session, flow.plan, *next(each), number=flow.number)
-        except torch.OutOfMemoryError as error:
-            where = f"stages.{stage}.streams.{flow.number}"
-            raise RunError(
-                f"{where}: out of memory with batch {flow.plan.batch} at size {flow.plan.size}; the last checkpoint is "
-                "good: free memory and run again, or give that stream a smaller batch or size and use --fresh"
-            ) from error
     return terms
 
 
@@ -164,6 +158,7 @@ def learn(
     session: Session, plan: Stream, features: Features | None, targets: dict[str, Any], batch: Batch, *, number: int
 ) -> dict[str, float]:
     """One stream's forward and backward: the trunk once, however many tasks share it. The weighted loss terms."""
+    session.samples[number] = batch.names
     losses: dict[str, dict[str, Tensor]] = {}
     with session.autocast():
         features = features or session.model.trunk(batch.images)
@@ -174,15 +169,13 @@ def learn(
     if plan.drop:
         losses = dropping.drop(losses, chance=plan.drop, keys=batch.keys)
     terms = {task: {term: mean(values) for term, values in named.items()} for task, named in losses.items()}
-    totals = {f"{number}.{task}": torch.stack(list(named.values())).sum() for task, named in terms.items()}
-    objective = torch.stack([total * factor_of(session, name, total) for name, total in totals.items()]).sum()
-    objective.backward()  # type: ignore[no-untyped-call]
+    totals = {task: torch.stack(list(named.values())).sum() for task, named in terms.items()}
+    if session.balance:
+        for task, weight in plan.tasks.items():  # by the mean of the loss without its weight, which would cancel
+            totals[task] = totals[task] * session.balance.factor(f"{number}.{task}", totals[task].item() / weight)
+    torch.stack(list(totals.values())).sum().backward()  # type: ignore[no-untyped-call]
+    statistics.observe(session, targets)
     return {f"{number}.{task}.{term}": value.item() for task, named in terms.items() for term, value in named.items()}
-
-
-def factor_of(session: Session, name: str, total: Tensor) -> float:
-    """What a task's loss counts for beside its weight in the recipe."""
-    return session.balance.factor(name, total.item()) if session.balance else 1.0
 
 
 def mean(values: Tensor) -> Tensor:
@@ -198,7 +191,8 @@ def apply(session: Session, adamw: torch.optim.AdamW, terms: dict[str, float], *
     parameters = [parameter for group in adamw.param_groups for parameter in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, largest).item()
     if math.isfinite(norm) and all(math.isfinite(value) for value in terms.values()):
-        adamw.step()
+        with memory.watch("optimizer", doing="in its step", remedy=_TRAIN_LESS):
+            adamw.step()
         session.skipped_in_a_row = 0
         return norm
     session.skipped += 1
@@ -215,11 +209,13 @@ def apply(session: Session, adamw: torch.optim.AdamW, terms: dict[str, float], *
 def record(
     session: Session, *, stage: str, step: int, terms: dict[str, float], rates: dict[str, float], norm: float
 ) -> None:
-    """One line of metrics for the step."""
+    """One line of metrics for the step; of one that was not made, also the names of its samples, by stream."""
     line: dict[str, Any] = {"step": step, "stage": stage, "loss": sum(terms.values())}
     line |= {f"loss.{term}": value for term, value in terms.items()}
     line |= {f"rate.{prefix}": rate for prefix, rate in rates.items()}
     line |= {"gradient_norm": norm, "skipped": session.skipped}
+    if session.skipped_in_a_row:
+        line |= {f"samples.{number}": names for number, names in session.samples.items()}
     finite = {
         key: value if not isinstance(value, float) or math.isfinite(value) else None for key, value in line.items()
     }

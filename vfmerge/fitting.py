@@ -16,7 +16,9 @@ from vfmerge import random
 if TYPE_CHECKING:
     from vfmerge.recipe import Stream
 
-PADDING = (124, 116, 104)  # ImageNet's mean colour, which every trunk here normalises to about zero
+PADDING = (124, 116, 104)
+"""What fills a square beside the picture, red, green and blue in 0..255: ImageNet's mean colour, which SAM's trunk and
+nearly every other normalises to about zero, as SAM's own padding is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,27 +35,25 @@ class Fitting:
     place: tuple[float, float] = (0.5, 0.5)
     mirrored: bool = False
 
-    def image(self, image: np.ndarray, size: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """A picture, uint8 [H, W, 3], as a square of `size` pixels, and its height and width in there."""
+    def image(self, image: np.ndarray, size: int) -> np.ndarray:
+        """A picture, uint8 [H, W, 3], as a square of `size` pixels."""
         return self._fit(image, size, Image.Resampling.BICUBIC, fill=PADDING)
 
     def mask(self, mask: np.ndarray, size: int) -> np.ndarray:
         """A mask, bool [H, W], as a square of `size` pixels, as `image` fits its picture."""
-        return self._fit(mask, size, Image.Resampling.NEAREST, fill=False)[0]
+        return self._fit(mask, size, Image.Resampling.NEAREST, fill=False)
 
-    def _fit(
-        self, array: np.ndarray, size: int, resampling: Image.Resampling, *, fill: object
-    ) -> tuple[np.ndarray, tuple[int, int]]:
+    def _fit(self, array: np.ndarray, size: int, resampling: Image.Resampling, *, fill: object) -> np.ndarray:
         scaled = self._resize(array, size, resampling)
         seen = scaled[tuple(map(self._window, scaled.shape[:2], self.place, (size, size)))]
         seen = seen[:, ::-1] if self.mirrored else seen
         height, width = seen.shape[:2]
         if height == width == size:
-            return np.ascontiguousarray(seen), (size, size)
+            return np.ascontiguousarray(seen)
         square = np.empty((size, size, *array.shape[2:]), dtype=array.dtype)
         square[:] = fill
         square[:height, :width] = seen
-        return square, (height, width)
+        return square
 
     def _resize(self, array: np.ndarray, size: int, resampling: Image.Resampling) -> np.ndarray:
         height, width = array.shape[:2]

@@ -7,22 +7,24 @@ checkpoints/       the newest two                 merged/            the model; 
 
 from __future__ import annotations
 
+import bisect
 import importlib.metadata
 import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vfmerge import checkpoint, commit, plugins, recipe, weights
 from vfmerge.adapter import Adapter
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError, one_line
+from vfmerge.papers import RECIPE
 from vfmerge.recipe import Recipe
 
-RECIPE, MANIFEST, METRICS, BAD = "recipe.yaml", "manifest.json", "metrics.jsonl", "bad_samples.jsonl"
+MANIFEST, METRICS, BAD = "manifest.json", "metrics.jsonl", "bad_samples.jsonl"
 _FIXED = ("recipe", "weights", "data", "seed", "plugins")  # what must not change between a run and its resumption
 _LIBRARIES = ("vfmerge", "torch", "torchvision", "numpy", "pillow", "safetensors", "timm", "open_clip_torch")
 
@@ -123,7 +125,7 @@ def _compare(path: Path, now: Mapping[str, Any]) -> None:
 
 
 class Lines:
-    """A file of JSON lines that can be wound back to a step."""
+    """A file of JSON lines, each with its `step` and none of an earlier step than the one before, to be wound back."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -142,15 +144,29 @@ class Lines:
     def rewind(self, step: int) -> None:
         """Drop every line of a later step than this one: a resumed run writes them again."""
         self._file.close()
-        kept = [line for line in _whole(self._path) if line["step"] <= step]
-        commit.write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        with self._path.open("r+b") as file:
+            file.truncate(_end(file, step))
+        commit.sync(self._path)
         self._file = self._path.open("a")
 
 
-def _whole(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines of a file up to the first one that a kill cut short."""
-    for text in path.read_text().splitlines():
+def _end(file: BinaryIO, step: int) -> int:
+    """Where the lines up to a step end, in bytes. They are in order: a few of millions are read."""
+
+    def seek_line(offset: int) -> None:
+        """To the first line that begins there or later."""
+        file.seek(max(offset - 1, 0))
+        if offset:
+            file.readline()
+
+    def is_later(offset: int) -> bool:
+        seek_line(offset)
+        line = file.readline()
         try:
-            yield json.loads(text)
-        except ValueError:
-            return
+            return not line.endswith(b"\n") or bool(json.loads(line)["step"] > step)
+        except (ValueError, KeyError, TypeError):  # what a power cut left of lines after the last `flush`
+            return True
+
+    size = file.seek(0, os.SEEK_END)
+    seek_line(bisect.bisect_left(range(size + 1), True, key=is_later))
+    return file.tell()

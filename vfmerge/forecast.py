@@ -60,9 +60,9 @@ class Scale:
         if self._build is None:
             return None
         with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
-            images, sizes = torch.zeros(1, 3, size, size), torch.full((1, 2), size)
+            images = torch.zeros(1, 3, size, size)
             try:
-                return self._build()(Batch(images=images, sizes=sizes, keys=(0,), names=("",)))
+                return self._build()(Batch(images=images, keys=(0,), names=("",)))
             except Exception:  # whatever a network does that needs numbers, which the meta device has not
                 return None
 

@@ -14,15 +14,23 @@ from vfmerge import commit, config
 from vfmerge.errors import InputError, one_line
 
 _ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
+_ADDRESS = re.compile(r"\w+://(?:(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+))?", re.ASCII)
 _NEEDED = (config.CONFIG, config.WEIGHTS, commit.MANIFEST)
-_TEXTS = ("README.md", "*.yaml")  # they go along, so that a model that is saved again has its card and recipe
+_TEXTS = ("README.md", "LICENSE.md", "*.yaml")  # they go along, so that a model that is saved again has its papers
 
 
 def find(path: str | Path, *, revision: str | None = None) -> Path:
     """The folder of a merged model that is given by its path or, as a text that is no path here, by its id on the hub.
 
-    Raises InputError where the hub cannot be asked, or has no such model. Whether a folder is there is not looked at.
+    Raises InputError where the hub cannot be asked, or has no such model, and for what is neither a path nor an id.
+    Whether a folder is there is not looked at.
     """
+    if path == "":
+        raise InputError("path: empty; give runs/NAME/merged, or owner/name on the hub")
+    address = _ADDRESS.match(path) if isinstance(path, str) else None
+    if address is not None:
+        told = f"give the id alone, {address[1]}" if address[1] else "give a folder, or owner/name on the hub"
+        raise InputError(one_line(f"{path}: an address, and neither a folder nor an id; {told}"))
     folder = Path(path).expanduser()
     named = _ID.fullmatch(path) if isinstance(path, str) else None
     if folder.exists() or named is None or folder.parent.is_dir():  # of which the last is a mistyped path

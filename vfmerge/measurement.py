@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from vfmerge import parts, progress, retention, signals, store, weights
+from vfmerge import parts, progress, provenance, retention, signals, store, weights
 from vfmerge.adapter import Adapter, AuxiliaryAdapter
 from vfmerge.capability import Capability
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError, Stopped
+from vfmerge.left_out import LeftOut, once
 from vfmerge.model import MergedModel, Network
 from vfmerge.recipe import Recipe
 from vfmerge.retention import Row
@@ -21,8 +23,10 @@ from vfmerge.store import Store
 from vfmerge.subject import Subject
 
 
-def open_parents(adapters: Mapping[str, Adapter], *, device: torch.device) -> dict[str, Network]:
-    """The parents whose files are here; of the others one is told."""
+def open_parents(
+    adapters: Mapping[str, Adapter], *, device: torch.device, purpose: str = "measured"
+) -> dict[str, Network]:
+    """The parents whose files are here; of the others one is told. purpose: what is done with parents."""
     opened = {}
     for name, adapter in adapters.items():
         if not isinstance(adapter, AuxiliaryAdapter):
@@ -30,26 +34,31 @@ def open_parents(adapters: Mapping[str, Adapter], *, device: torch.device) -> di
         try:
             opened[name] = adapter.teacher().requires_grad_(False).eval().to(device)
         except InputError as error:
-            print(f"parent {name} is not measured: {error}", file=sys.stderr)
+            print(f"parent {name} is not {purpose}: {error}", file=sys.stderr)
     return opened
 
 
 def parents_of(adapters: Mapping[str, Adapter], networks: Mapping[str, Network]) -> Subject:
     """The parents, to be measured."""
-    keys = {name: weights.fingerprint(network, _shape(adapters[name])) for name, network in networks.items()}
-    return Subject(name="parents", capabilities=capabilities(adapters, networks), keys=keys)
+    offered = capabilities(adapters, networks)
+    shapes = {name: _shape(adapters[name], offered[name]) for name in networks}
+    keys = {name: weights.fingerprint(network, shapes[name]) for name, network in networks.items()}
+    return Subject(name="parents", capabilities=offered, keys=keys)
 
 
 def merged_of(merged: MergedModel, *, name: str = "merged", control: str | None = None) -> Subject:
     """A merged model, or a control of the same shape, to be measured."""
-    whole = weights.fingerprint(merged)
-    keys = {task: store.key(whole, task, _shape(adapter)) for task, adapter in merged.adapters.items()}
-    return Subject(name=name, capabilities=merged.capabilities(), keys=keys, control=control)
+    whole, offered = weights.fingerprint(merged), merged.capabilities()
+    shapes = {task: _shape(adapter, offered[task]) for task, adapter in merged.adapters.items()}
+    keys = {task: store.key(whole, task, shape) for task, shape in shapes.items()}
+    return Subject(name=name, capabilities=offered, keys=keys, control=control)
 
 
-def _shape(adapter: Adapter) -> str:
-    """All that an adapter's answers depend on but for weights."""
-    return json.dumps([f"{type(adapter).__module__}.{type(adapter).__qualname__}", adapter.portable()], sort_keys=True)
+def _shape(adapter: Adapter, offered: Capability) -> str:
+    """All that an adapter's answers depend on but for weights: which it is, its options, and the code."""
+    code = [provenance.code_of([type(adapter)]), provenance.code_behind(offered)]
+    named = f"{type(adapter).__module__}.{type(adapter).__qualname__}"
+    return json.dumps([named, adapter.portable(), code], sort_keys=True)
 
 
 def capabilities(adapters: Mapping[str, Adapter], networks: Mapping[str, Network]) -> dict[str, Capability]:
@@ -59,11 +68,19 @@ def capabilities(adapters: Mapping[str, Adapter], networks: Mapping[str, Network
 
 def require_roles(plan: Recipe, offered: Mapping[str, Capability]) -> None:
     """Refuse a benchmark whose parent cannot do what it measures, before anything is trained. Raises InputError."""
-    for name, benchmark in parts.build_benchmarks(plan).items():
+    for name, benchmark in parts.build_benchmarks(plan.evaluate).items():
         for role, task in (benchmark.tasks() or {}).items():
             if offered[task].name != role:
                 can = f"parent {task} offers {offered[task].name}, not {role}; name another parent"
                 raise InputError(f"evaluate.{name}.{role}: {can}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was found: the rows of the retention table, and the pictures that none of them is of."""
+
+    rows: list[Row]
+    left_out: list[LeftOut]
 
 
 def measure(
@@ -75,24 +92,27 @@ def measure(
     request: signals.Request,
     remembered: Store,
     predictions: Path | None = None,
-) -> list[Row]:
-    """The recipe's benchmarks on parents and models. Raises Stopped on request.
+) -> Measured:
+    """The recipe's benchmarks on parents and models. Raises Stopped on request, RunError where there is no memory.
 
     remembered: scores of before. predictions: a folder for what the models answer.
     """
-    with _Bars(request) as bars:
-        return retention.measure_all(
+    missed: list[LeftOut] = []
+    with Bars(request) as bars:
+        rows = retention.measure_all(
             plan.evaluate,
             parents,
             models,
             sources,
             progress=bars.tell,
+            note=missed.append,
             store=remembered,
             predictions=predictions,
         )
+    return Measured(rows=rows, left_out=once(missed))
 
 
-class _Bars:
+class Bars:
     """A progress bar for each piece of the evaluation, one after another."""
 
     def __init__(self, request: signals.Request) -> None:
@@ -100,7 +120,7 @@ class _Bars:
 
     _bar: progress.Bar | None
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> Bars:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -2,31 +2,37 @@
 
 A head without a parent is built upon others: it is given what the model can do with them, and none of their modules.
 
-A merged model is saved as one folder: `model.safetensors`, `config.json` (which adapters with which shapes), the recipe
-and a model card. It is rebuilt from the shapes alone, without its parents' files and without network.
+A merged model is saved as one folder: `model.safetensors`, `config.json` (which adapters with which shapes), the
+recipe, a model card and its licences. It is rebuilt from the shapes alone, without its parents' files and without
+network.
 
 Axis letters: B images, H x W pixels.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import torch
 from torch import Tensor, nn
 
-from vfmerge import commit, config, hub, weights
+from vfmerge import commit, config, home, random, weights
 from vfmerge.adapter import Adapter, AuxiliaryAdapter, BaseAdapter, Batch, Features, LabelledAdapter
 from vfmerge.capability import Capability
-from vfmerge.errors import InputError
+from vfmerge.errors import InputError, one_line
+from vfmerge.papers import Papers
 from vfmerge.pixels import resize
+from vfmerge.problem import shown, suggestion
+from vfmerge.shared_trunk import SharedTrunk
 
 if TYPE_CHECKING:
     from vfmerge.images import One, Several
     from vfmerge.segmentation import Options, Segmentation
+
+_COMPILED = "_orig_mod."  # what torch.compile puts before the names of the module that it stands for
 
 
 class Network(nn.Module):
@@ -56,67 +62,51 @@ class Network(nn.Module):
         return images if self.size is None else resize(images, (self.size, self.size))
 
 
-class SharedTrunk(nn.Module):
-    """A trunk that several heads ask in turn: images that it saw last get the same features, without a second pass.
+class MergedModel(nn.Module):
+    """One trunk, one head per task. `model.clip` is what the parent `clip` can do: its capability on this trunk.
 
-    Only in eval mode and where no gradient is wanted. One batch is remembered, until there is another or the weights
-    change. The features are the same tensors for all who ask: no head may change them in place.
+    What is worth compiling is the trunk, which all heads ask, so that is what `model.compile()` compiles, in place. Not
+    so `torch.compile(model)`: it compiles what `model(images)` does and nothing else, for heads and `segment` go past
+    it, and ask the trunk themselves.
     """
 
-    def __init__(self, trunk: nn.Module) -> None:
+    def __init__(self, adapters: Mapping[str, Adapter], *, base: str, seed: int | None = None) -> None:
+        """adapters: of parents, and of tasks without one, in any order. Raises InputError for heads that do not fit.
+
+        seed: of the random first weights of heads, each of which draws its own, whatever other heads there are; with
+        none they go on from where torch's global generator is.
+        """
         super().__init__()
-        self.trunk = trunk
-        self._last: tuple[Tensor, list[object], Features] | None = None
-
-    def forward(self, images: Tensor) -> Features:
-        """images: [B, 3, H, W] in [0, 1]."""
-        last, self._last = self._last, None
-        if torch.is_grad_enabled() or self.trunk.training:
-            return self._see(images)
-        conditions = self._conditions(images)
-        if last is not None and last[1] == conditions and torch.equal(last[0], images):
-            self._last = last
-            return last[2]
-        del last  # its features make room for the new ones
-        features = self._see(images)
-        self._last = images.clone(), conditions, features  # a copy: whoever owns the images may write to them
-        return features
-
-    def _see(self, images: Tensor) -> Features:
-        features = self.trunk(images)
-        assert isinstance(features, Features)
-        return features
-
-    def _conditions(self, images: Tensor) -> list[object]:
-        """All that features depend on but for the images' values; weights by where they are and how often changed."""
-        tensors = itertools.chain(self.trunk.parameters(), self.trunk.buffers())
-        weights = [(each.data_ptr(), None if each.is_inference() else each._version) for each in tensors]
-        kind = images.device.type
-        cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        return [images.shape, images.dtype, images.device, cast, torch.is_inference_mode_enabled(), *weights]
-
-
-class MergedModel(nn.Module):
-    """One trunk, one head per task. `model.clip` is what the parent `clip` can do: its capability on this trunk."""
-
-    def __init__(self, adapters: Mapping[str, Adapter], *, base: str) -> None:
-        """adapters: of parents, and of tasks without one, in any order. Raises InputError for heads that do not fit."""
-        super().__init__()
+        self._seed = seed
         lender = adapters[base]
         assert isinstance(lender, BaseAdapter)
         self.adapters = dict(adapters)
         self.base = base
         self.trunk = lender.trunk()
         parents = {name: each for name, each in adapters.items() if isinstance(each, AuxiliaryAdapter)}
-        others = {name: each.head(lender.features) for name, each in parents.items() if name != base}
-        self.heads = nn.ModuleDict({name: lender.own_head() if name == base else others[name] for name in parents})
+        self.heads = nn.ModuleDict()
+        for name, parent in parents.items():
+            with self._drawing("head", name):
+                self.heads[name] = lender.own_head() if name == base else parent.head(lender.features)
         for name, each in adapters.items():
             if isinstance(each, LabelledAdapter):
                 upon = {role: self._part(parent, role, task=name) for role, parent in each.upon().items()}
-                self.heads[name] = each.head(lender.features, upon)
+                with self._drawing("head", name):
+                    self.heads[name] = each.head(lender.features, upon)
         self.fixed = frozenset(name for name, p in self.named_parameters() if not p.requires_grad)
         """Parameters that no stage may train: text towers, prompt encoders."""
+        self._papers: Papers | None = None  # of the folder that it was loaded from
         self._asked: dict[str, Capability] = {}
+
+    def forward(self, images: Tensor) -> Features:
+        """images: [B, 3, H, W] in [0, 1]. What the trunk sees; what heads make of it is `model.NAME`."""
+        features = self.trunk(images)
+        assert isinstance(features, Features)
+        return features
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the trunk in place, with the arguments of `torch.compile`: for `model(images)` and for all heads."""
+        self.trunk.compile(*args, **kwargs)
 
     def network(self, task: str) -> Network:
         """The trunk with one head; it shares this model's parameters."""
@@ -131,7 +121,9 @@ class MergedModel(nn.Module):
         return found
 
     def capability(self, task: str) -> Capability:
-        """What a person does with one of the heads."""
+        """What a person does with one of the heads. Raises InputError for a name that no head has."""
+        if task not in self.adapters:
+            raise InputError(one_line(f"task: no head is called {shown(task)}; {suggestion(task, self.adapters)}"))
         return self.adapters[task].capability(self.network(task).eval())
 
     def capabilities(self) -> dict[str, Capability]:
@@ -184,25 +176,43 @@ class MergedModel(nn.Module):
         self.trunk.load_state_dict(teachers[self.base].trunk.state_dict())
         for name, adapter in self.adapters.items():
             if isinstance(adapter, AuxiliaryAdapter):
-                adapter.start(self.heads[name], self.trunk, teachers[name])
+                with self._drawing("start", name):
+                    adapter.start(self.heads[name], self.trunk, teachers[name])
         for name, adapter in self.adapters.items():
             if isinstance(adapter, LabelledAdapter):
-                adapter.start(self.heads[name])
+                with self._drawing("start", name):
+                    adapter.start(self.heads[name])
+
+    @contextlib.contextmanager
+    def _drawing(self, *purpose: str) -> Iterator[None]:
+        """Within, torch draws numbers of this purpose alone, and goes on afterwards as if it had drawn none."""
+        if self._seed is None:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(random.key(self._seed, *purpose))
+            yield
 
     def save(
         self,
         folder: Path,
         *,
         names: Mapping[str, str],
-        texts: Mapping[str, str],
+        texts: Mapping[str, str] | None = None,
         tensors: Mapping[str, Tensor] | None = None,
         beside: bool = False,
     ) -> None:
         """Write the model as a folder, whole or not at all.
 
-        names: the installed adapter's name of each task. texts: further files by name (model card, recipe). tensors:
-        none is its own state dict. beside: into a folder that may hold files of others, which stay.
+        names: the installed adapter's name of each task. texts: further files by name (model card, recipe); none is
+        those that it was loaded with, of which the card then says if the weights have changed. tensors: none is its
+        own state dict. beside: into a folder that may hold files of others, which stay.
+        Raises InputError for tensors that are not the model's by name and shape.
         """
+        given = self.state_dict()
+        if tensors is not None:
+            self._require_own(tensors)
+            given = dict(tensors)
         described = {
             name: config.Part(adapter=names[name], options=adapter.portable(), licence=adapter.licence)
             for name, adapter in self.adapters.items()
@@ -214,40 +224,67 @@ class MergedModel(nn.Module):
         )
 
         def write(temporary: Path) -> None:
-            weights.save(temporary / config.WEIGHTS, self.state_dict() if tensors is None else tensors)
+            plain = {_plain(name): tensor for name, tensor in given.items()}
+            weights.save(temporary / config.WEIGHTS, plain)
             (temporary / config.CONFIG).write_text(made.dump())
-            for name, text in texts.items():
-                (temporary / name).write_text(text)
+            for name, text in (texts or {}).items():
+                (temporary / name).write_text(text, encoding="utf-8")
+            if texts is None and self._papers is not None:
+                self._papers.write(temporary)
 
         (commit.add if beside else commit.commit)(folder, write)
+
+    def _require_own(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise InputError unless a model could be filled with these tensors."""
+        given = {_plain(name): list(tensor.shape) for name, tensor in tensors.items()}
+        own = {_plain(name): list(tensor.shape) for name, tensor in self.state_dict().items()}
+        wrong = [f"{name} is none of its own" for name in given if name not in own]
+        wrong += [f"{name} is missing" for name in own if name not in given]
+        wrong += [
+            f"{name} is {given[name]}, not {own[name]}" for name in own if given.get(name, own[name]) != own[name]
+        ]
+        if wrong:
+            text = f"tensors: {len(wrong)} do not fit the model, first: {wrong[0]}; give its own state dict"
+            raise InputError(one_line(text))
 
     def _is_parent(self, name: str) -> bool:
         return isinstance(self.adapters[name], AuxiliaryAdapter)
 
 
-def load(path: str | Path, *, device: str = "cpu", revision: str | None = None) -> MergedModel:
+def _plain(name: str) -> str:
+    """A tensor's name in the file, whether or not a part of the model is compiled."""
+    return name.replace(_COMPILED, "")
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu", revision: str | None = None) -> MergedModel:
     """Rebuild a merged model from its folder, in eval mode.
 
-    path: of the folder; or, as a text, the id that a model has on the Hugging Face hub, `owner/name` or
-    `owner/name@revision`, which is fetched into the hub's cache if it is not there. revision: of that: a branch, a tag
-    or a commit.
+    path: of the folder, or of that of its run; or, as a text, the id that a model has on the Hugging Face hub,
+    `owner/name` or `owner/name@revision`, which is fetched into the hub's cache if it is not there. revision: of that:
+    a branch, a tag or a commit. device: auto, cpu, cuda or cuda:N, see `on`.
     Raises InputError if the folder is no merged model, or was made with an adapter that is not installed, or if the hub
-    has no such; CheckpointError if a file is damaged.
+    has no such, or if the device is not there; CheckpointError if a file is damaged.
     """
-    folder = hub.find(path, revision=revision)
+    place = on(device, option="device")
+    folder = home.find(path, revision=revision).folder
     tensors = read(folder)
     made = config.read(folder)
     adapters = config.build_all(made, where=str(folder))
     model = MergedModel(adapters, base=made.base)
     weights.fit(model, tensors, source=str(folder / config.WEIGHTS))
-    return model.to(device).eval().requires_grad_(False)
+    model._papers = Papers.read(folder)
+    return model.to(place).eval().requires_grad_(False)
 
 
 def read(folder: Path) -> dict[str, Tensor]:
     """All tensors in a merged model's folder, if it is as it was written. Raises CheckpointError if it is not.
 
-    That is, what is read of it: a card may be edited, and a hub and git put files of their own beside it.
+    That is, what is read of it: a card may be edited, and a hub and git put files of their own beside it. Raises
+    InputError for what is plainly no such folder.
     """
+    if not any((folder / name).exists() for name in (commit.MANIFEST, config.CONFIG)):
+        what = "holds no merged model" if folder.is_dir() else "no such folder"
+        raise InputError(one_line(f"{folder}: {what}; give runs/NAME/merged, for example"))
     commit.verify(folder, only=(config.CONFIG, config.WEIGHTS))
     return weights.read(folder / config.WEIGHTS)
 
@@ -257,11 +294,12 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def on(device: str) -> torch.device:
-    """`auto` is the first GPU where there is one. Raises InputError for a device that is not there."""
+def on(device: str | torch.device, *, option: str = "--device") -> torch.device:
+    """`auto` is the first GPU where there is one. Raises InputError, of the option, for a device that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return torch.zeros(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0][:120]})") from None
+        reason = f"not available here ({str(error).splitlines()[0][:120]})"
+        raise InputError(one_line(f"{option} {device}: {reason}; give auto, cpu, cuda or cuda:N")) from None

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vfmerge.errors import InputError
 from vfmerge.model import MergedModel
@@ -33,12 +33,32 @@ def trainable(model: MergedModel, stage: Stage) -> dict[str, list[str]]:
 
 
 def freeze(model: MergedModel, stage: Stage) -> None:
-    """Let exactly the stage's parameters learn; parts without any run in eval mode."""
+    """Let exactly the stage's parameters learn; modules that have some, and none that learns, run in eval mode.
+
+    So a frozen block drops nothing and counts no batch. A head that could not learn in any stage, a base's own, is in
+    training mode where it is taught: it may keep statistics.
+    """
     chosen = {name for names in trainable(model, stage).values() for name in names}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
-    for part in (model.trunk, *model.heads.values()):
-        part.train(any(parameter.requires_grad for parameter in part.parameters()))
+    able = {name for name, _ in model.named_parameters()} - model.fixed
+    taught = {task for stream in stage.streams for task in stream.tasks}
+    _set_mode(model.trunk, _learns(model.trunk))
+    for task, head in model.heads.items():
+        idle = not any(name.startswith(f"heads.{task}.") for name in able)
+        _set_mode(head, _learns(head) or (idle and task in taught))
+
+
+def _set_mode(part: nn.Module, mode: bool) -> None:
+    """Training mode or not, but never for what is frozen within; modules without parameters do as what they are in."""
+    part.train(mode)
+    for module in part.modules():
+        if module is not part and next(module.parameters(), None) is not None and not _learns(module):
+            module.eval()
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def build(model: MergedModel, stage: Stage, settings: AdamW) -> torch.optim.AdamW:

@@ -6,7 +6,7 @@ recipe, all at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from vfmerge import options, plugins
@@ -14,8 +14,8 @@ from vfmerge.adapter import Adapter, AuxiliaryAdapter, BaseAdapter, LabelledAdap
 from vfmerge.benchmarks.benchmark import Benchmark
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError
-from vfmerge.problem import Keys, Problem, refuse, unknown_name
-from vfmerge.recipe import Recipe
+from vfmerge.problem import Keys, Problem, refuse, shown, unknown_name
+from vfmerge.recipe import Evaluation, Recipe
 
 
 def build_adapters(recipe: Recipe) -> dict[str, Adapter]:
@@ -64,10 +64,34 @@ def build_sources(recipe: Recipe) -> dict[str, Source]:
     return sources
 
 
-def build_benchmarks(recipe: Recipe) -> dict[str, Benchmark]:
-    """Every benchmark. Raises InputError naming `evaluate.NAME`."""
-    wanted = {name: (each.benchmark, each.options) for name, each in recipe.evaluate.items()}
+def build_benchmarks(evaluate: Mapping[str, Evaluation]) -> dict[str, Benchmark]:
+    """Every benchmark of a recipe's `evaluate`. Raises InputError naming `evaluate.NAME`."""
+    wanted = {name: (each.benchmark, each.options) for name, each in evaluate.items()}
     return _build("benchmarks", wanted, section="evaluate")
+
+
+def misfits(
+    evaluate: Mapping[str, Evaluation],
+    benchmarks: Mapping[str, Benchmark],
+    *,
+    tasks: Collection[str],
+    sources: Mapping[str, Source],
+) -> Iterator[Problem]:
+    """Roles of a benchmark that nothing fills, and data that it cannot measure on or learn from."""
+    for name, benchmark in benchmarks.items():
+        asked, keys = evaluate[name], ("evaluate", name)
+        for role, task in [*(benchmark.tasks() or {}).items(), *(("beside", task) for task in benchmark.further)]:
+            if task not in tasks:
+                yield unknown_name((*keys, role), "parent or task", task, tasks)
+        for key, data in {"data": asked.data, **({"train": asked.train} if benchmark.learns else {})}.items():
+            if data is not None and data not in sources:
+                yield unknown_name((*keys, key), "data set", data, sources)
+            elif data is not None and (lacking := benchmark.lacks(sources[data])):
+                text = f"{shown(data)} has not what {asked.benchmark} needs: {lacking}; choose other data"
+                yield Problem(keys=(*keys, key), text=text)
+        if benchmark.learns and asked.train is None:
+            text = f"missing; {asked.benchmark} learns from a second data set, name one"
+            yield Problem(keys=(*keys, "train"), text=text)
 
 
 def _build(kind: plugins.Kind, wanted: Mapping[str, tuple[str, Mapping[str, Any]]], *, section: str) -> dict[str, Any]:

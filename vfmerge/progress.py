@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -17,9 +18,12 @@ class _Rate(ProgressColumn):
 
 
 class Bar:
-    """Counts steps of one piece of work. Used as a context manager; `every`: steps between lines without a terminal."""
+    """Counts steps of one piece of work. Used as a context manager.
 
-    def __init__(self, title: str, *, total: int, done: int = 0, every: int = 50) -> None:
+    total: none where nobody knows it beforehand. every: steps between lines without a terminal.
+    """
+
+    def __init__(self, title: str, *, total: int | None, done: int = 0, every: int = 50) -> None:
         self._title, self._total, self._done, self._first, self._every = title, total, done, done, every
         self._started = time.monotonic()
         self._rich: Progress | None = None
@@ -51,9 +55,14 @@ class Bar:
         before, self._done = self._done, self._done + steps
         if self._rich:
             self._rich.update(self._task, completed=self._done, note=note)
-        elif before // self._every != self._done // self._every or self._done >= self._total:
-            spent = max(time.monotonic() - self._started, 1e-9)
-            rate = (self._done - self._first) / spent
-            left = (self._total - self._done) / max(rate, 1e-9)
-            line = f"{self._title} {self._done}/{self._total}  {rate:.1f}/s  {left:.0f} s left  {note}"
-            print(line.rstrip(), file=sys.stderr, flush=True)
+        elif before // self._every != self._done // self._every or self._done >= (self._total or math.inf):
+            print(f"{self._line()}  {note}".rstrip(), file=sys.stderr, flush=True)
+
+    def _line(self) -> str:
+        """How far, how fast, and how long still."""
+        spent = max(time.monotonic() - self._started, 1e-9)
+        rate = (self._done - self._first) / spent
+        if self._total is None:
+            return f"{self._title} {self._done}  {rate:.1f}/s"
+        left = (self._total - self._done) / max(rate, 1e-9)
+        return f"{self._title} {self._done}/{self._total}  {rate:.1f}/s  {left:.0f} s left"

@@ -1,6 +1,7 @@
 """Keyed randomness: every draw in vfmerge is a function of names and numbers, never of a process's history.
 
-So a run that is stopped and resumed, or spread over more processes, draws the same numbers, and resuming is an integer.
+So a run that is stopped and resumed, or whose data more processes load, draws the same numbers, and resuming is an
+integer.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Stream(Model):
     ]
     """side of the square input in pixels; of several, each step draws one"""
     batch: int = Field(ge=1)
-    """images a step, over all processes"""
+    """images a step"""
     tasks: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     """which parents teach on these images, or which tasks learn from their labels, and the weight of each one's loss"""
     fit: Literal["crop", "pad"] = "crop"
@@ -178,6 +178,7 @@ class Recipe(Model):
     stages: dict[str, Stage]
     """what is trained, in order; none, `{}`, where all heads are already learnt"""
     evaluate: dict[str, Evaluation] = Field(default_factory=dict)
+    """what is measured when all stages are done; not part of what is learnt"""
     optimizer: AdamW = AdamW()
     clip: float | None = Field(default=None, gt=0)
     """largest norm of the gradient of all streams together"""
@@ -203,7 +204,7 @@ class Recipe(Model):
 
 _GROUPS = {"parents": "parent", "tasks": "task", "data": "data set", "stages": "stage", "evaluate": "evaluation"}
 _DEEPEST = 32  # keys of an override
-_NOT_RESULT = {"workers", "log_every", "save_minutes", "save_steps"}
+_NOT_RESULT = {"evaluate", "workers", "log_every", "save_minutes", "save_steps"}
 
 
 def load(source: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -251,7 +252,7 @@ def published(recipe: Recipe) -> str:
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """The dotted keys in which two recipes differ, but for those that are no part of the result."""
+    """The dotted keys in which two recipes differ, but for those that are no part of what is learnt."""
     before, after = _flat(old), _flat(new)
     return sorted(
         key
@@ -261,7 +262,7 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """A sha256 of all that is part of the result."""
+    """A sha256 of all that is part of what is learnt."""
     return hashlib.sha256(json.dumps(_flat(recipe), sort_keys=True).encode()).hexdigest()
 
 

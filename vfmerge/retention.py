@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vfmerge import commit, options, plugins
+from vfmerge import commit, parts
 from vfmerge.benchmarks import bootstrap
 from vfmerge.benchmarks.benchmark import Benchmark, Score
-from vfmerge.errors import InputError, one_line
-from vfmerge.problem import suggestion
+from vfmerge.problem import refuse
 from vfmerge.store import Store, key
 from vfmerge.subject import Subject
-from vfmerge.trial import Progress, Trial, quiet
+from vfmerge.trial import Note, Progress, Trial, ignore, quiet
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,9 +58,11 @@ def prepare(
     """The benchmarks of a recipe's `evaluate`, checked; reads no picture and imports no torch.
 
     Raises InputError, naming the key, for an unknown benchmark or option, a role that no parent fills, or data that
-    lacks what the benchmark needs.
+    lacks what the benchmark needs: what `check` says of the same.
     """
-    return {name: _make(name, evaluation, tasks, sources) for name, evaluation in evaluate.items()}
+    benchmarks = parts.build_benchmarks(evaluate)
+    refuse(parts.misfits(evaluate, benchmarks, tasks=tasks, sources=sources))
+    return benchmarks
 
 
 def measure_all(
@@ -71,29 +72,59 @@ def measure_all(
     sources: Mapping[str, Source],
     *,
     progress: Progress = quiet,
+    note: Note = ignore,
     store: Store | None = None,
     predictions: Path | None = None,
 ) -> list[Row]:
     """Every benchmark of a recipe on each parent alone and on each model: the rows of the retention table.
 
     parents: possibly without some or all of them. models: the merged model, which has all tasks, and controls.
-    store: where scores are remembered. predictions: a folder for what the models answer; nothing is remembered then.
-    Raises InputError as `prepare` does, and for data that cannot be used.
+    note: told of pictures that cannot be used, of each for every model. store: where scores are remembered.
+    predictions: a folder for what the models answer; nothing is remembered then.
+    Raises InputError as `prepare` does, and for data that cannot be used; RunError where there is no memory.
     """
     rows: list[Row] = []
-    for name, benchmark in prepare(evaluate, tasks=models[0].capabilities.keys(), sources=sources).items():
-        trial = Trial(
+    for trial in trials(
+        evaluate,
+        tasks=models[0].capabilities.keys(),
+        sources=sources,
+        progress=progress,
+        note=note,
+        store=store,
+        predictions=predictions,
+    ):
+        rows += _rows(trial, parents, models)
+    return rows
+
+
+def trials(
+    evaluate: Mapping[str, Evaluation],
+    *,
+    tasks: Collection[str],
+    sources: Mapping[str, Source],
+    progress: Progress = quiet,
+    note: Note = ignore,
+    store: Store | None = None,
+    predictions: Path | None = None,
+) -> list[Trial]:
+    """Every benchmark of a recipe with its data, ready to measure models that have these tasks.
+
+    Raises InputError as `prepare` does.
+    """
+    return [
+        Trial(
             name=name,
             evaluation=evaluate[name],
             benchmark=benchmark,
             source=sources[evaluate[name].data],
             train=sources[learnt] if (learnt := evaluate[name].train) else None,
             progress=progress,
+            note=note,
             store=store or Store(),
             predictions=predictions,
         )
-        rows += _rows(trial, parents, models)
-    return rows
+        for name, benchmark in prepare(evaluate, tasks=tasks, sources=sources).items()
+    ]
 
 
 def _rows(trial: Trial, parents: Subject, models: Sequence[Subject]) -> Iterator[Row]:
@@ -242,27 +273,3 @@ def escape(text: str) -> str:
     """Text as Markdown shows it, in one line: nothing in it is markup, HTML or the end of a table's cell."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{letter}" if letter in "\\`*_[]|#~!" else letter for letter in plain)
-
-
-def _make(name: str, evaluation: Evaluation, tasks: Collection[str], sources: Mapping[str, Source]) -> Benchmark:
-    where = f"evaluate.{name}"
-    kind = plugins.find("benchmarks", evaluation.benchmark)
-    given = options.check_options(kind, evaluation.options, where=where)
-    try:
-        benchmark = kind(**given)
-    except InputError as error:
-        raise InputError("\n".join(one_line(f"{where}.{line}") for line in str(error).splitlines())) from None
-    assert isinstance(benchmark, Benchmark)
-    asked = [*(benchmark.tasks() or {}).items(), *(("beside", task) for task in benchmark.further)]
-    for role, task in asked:
-        if task not in tasks:
-            raise InputError(one_line(f"{where}.{role}: no parent is called {task!r}; {suggestion(task, tasks)}"))
-    for option, data in (("data", evaluation.data), ("train", evaluation.train)):
-        if data is not None and data not in sources:
-            text = f"{where}.{option}: no data set is called {data!r}; {suggestion(data, sources)}"
-            raise InputError(one_line(text))
-    if lack := benchmark.lacks(sources[evaluation.data]):
-        raise InputError(one_line(f"{where}.data: {evaluation.data!r} has no {lack}; give a data set that has"))
-    if benchmark.learns and evaluation.train is None:
-        raise InputError(f"{where}.train: missing; {evaluation.benchmark} learns from a second data set, name one")
-    return benchmark

@@ -6,10 +6,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vfmerge import controls, evaluation, folder, measurement, model, parts, recipe, retention, signals, store
+from vfmerge import (
+    controls,
+    evaluation,
+    home,
+    left_out,
+    measurement,
+    memory,
+    model,
+    parts,
+    recipe,
+    retention,
+    signals,
+    store,
+)
 from vfmerge.errors import InputError
 
 PREDICTIONS = "predictions"
+_ELSEWHERE = "free some, or give --device another"
 
 
 def review(
@@ -26,27 +40,27 @@ def review(
     path: a run's folder, whose table, gallery and report are written anew; or a model's folder, beside which a
     retention file is written. overrides: changes of its recipe, above all the paths of this machine, which a model's
     folder does not hold. with_controls: train the controls that are missing; those that are there are always measured.
-    predictions: also write what all models answer. fresh: use no score from before, and
-    remember the new ones.
+    predictions: also write what all models answer. fresh: use no score from before, and remember the new ones.
     Raises InputError for a folder that is none of these, and for controls of a model without its run.
     """
-    home = path / evaluation.MERGED if (path / evaluation.MERGED).is_dir() else path
-    merged = model.load(home, device=str(model.on(device)))
-    run = home.parent
-    at_home = home.name == evaluation.MERGED and (run / folder.RECIPE).exists()
-    if with_controls and not at_home:
+    found = home.find(path)
+    place = model.on(device)
+    with memory.watch(str(path), doing="while it is opened", remedy=_ELSEWHERE):
+        merged = model.load(found.folder, device=str(place))
+    if with_controls and found.run is None:
         raise InputError(f"--controls: {path} is a model without its run, which has data and stages; give runs/NAME")
-    plan = recipe.load(str((run if at_home else home) / folder.RECIPE), overrides)
+    plan = recipe.load(str(found.recipe), overrides)
     adapters, sources = parts.build_adapters(plan), parts.build_sources(plan)
-    if with_controls:
-        controls.train(run, plan, sources, device=device)
-    teachers = measurement.open_parents(adapters, device=model.on(device))
-    parents, models = measurement.parents_of(adapters, teachers), [measurement.merged_of(merged)]
-    if at_home and controls.there(run):
-        models += controls.subjects(run, plan, parents, device=str(model.on(device)))
-    written = run / PREDICTIONS if at_home else home.with_name(f"{home.name}.{PREDICTIONS}")
+    if with_controls and found.run is not None:
+        controls.train(found.run, plan, sources, device=device)
+    with memory.watch(str(path), doing="while parents and controls are opened", remedy=_ELSEWHERE):
+        teachers = measurement.open_parents(adapters, device=place)
+        parents, models = measurement.parents_of(adapters, teachers), [measurement.merged_of(merged)]
+        if found.run is not None and controls.there(found.run):
+            models += controls.subjects(found.run, plan, parents, device=str(place))
+    written = found.run / PREDICTIONS if found.run else _beside(found.folder, PREDICTIONS)
     with signals.watch() as request:
-        rows = measurement.measure(
+        measured = measurement.measure(
             plan,
             parents,
             models,
@@ -55,10 +69,15 @@ def review(
             remembered=store.default(fresh=fresh),
             predictions=written if predictions else None,
         )
-    if at_home:
-        found = evaluation.publish(run, plan, rows, parents, models, sources)
+    if found.run is not None:
+        table = evaluation.publish(found.run, plan, measured, parents, models, sources)
     else:
-        found = home.with_name(f"{home.name}.{evaluation.RETENTION}")
-        retention.write(found, rows)
-    evaluation.show(rows, title=f"Retention of {path}")
-    print(f"written to {found}", *([str(written)] if predictions else []), sep="\n", file=sys.stderr)
+        table = _beside(found.folder, evaluation.RETENTION)
+        retention.write(table, measured.rows)
+        left_out.publish(_beside(found.folder, left_out.FILE), measured.left_out)
+    evaluation.show(measured.rows, title=f"Retention of {path}")
+    print(f"written to {table}", *([str(written)] if predictions else []), sep="\n", file=sys.stderr)
+
+
+def _beside(folder: Path, name: str) -> Path:
+    return folder.with_name(f"{folder.name}.{name}")

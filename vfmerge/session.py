@@ -38,6 +38,7 @@ class Session:
     bad: folder.Lines
     tracker: Tracker
     balance: Balance | None = None  # of the stage at work, where it has one
+    samples: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # names, of the step's, by stream
     done: int = 0  # optimiser steps of finished stages
     skipped: int = 0  # steps without a finite gradient
     skipped_in_a_row: int = 0
@@ -71,7 +72,7 @@ def begin(
     torch.manual_seed(recipe.seed)
     parents = {name: each for name, each in adapters.items() if isinstance(each, AuxiliaryAdapter)}
     teachers = {name: adapter.teacher().requires_grad_(False).eval() for name, adapter in parents.items()}
-    merged = MergedModel(adapters, base=recipe.base)
+    merged = MergedModel(adapters, base=recipe.base, seed=recipe.seed)
     merged.start(teachers)
     for teacher in teachers.values():
         teacher.to(device)

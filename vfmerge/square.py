@@ -20,13 +20,16 @@ from PIL import Image
 from torch import Tensor
 
 from vfmerge.capability import Promptable, PromptableImage
-
-_PADDING = (124, 116, 104)  # the mean colour of ImageNet, which SAM's normalisation makes zero
+from vfmerge.fitting import PADDING
+from vfmerge.reduction import Reduction
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Square:
-    """A picture in its square. pixels: uint8 [S, S, 3]. frame: H, W. inner: the height and width that it has there."""
+    """A picture in its square. pixels: uint8 [S, S, 3]. inner: the height and width that it has there.
+
+    frame: H, W of the picture; where that is a large one, of what is found in it.
+    """
 
     pixels: np.ndarray
     frame: tuple[int, int]
@@ -38,7 +41,7 @@ class Square:
         height, width = picture.shape[:2]
         scale = side / max(height, width)
         inner = max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
-        pixels = np.full((side, side, 3), _PADDING, dtype=np.uint8)
+        pixels = np.full((side, side, 3), PADDING, dtype=np.uint8)
         resized = Image.fromarray(picture).resize((inner[1], inner[0]), Image.Resampling.BILINEAR)
         pixels[: inner[0], : inner[1]] = np.asarray(resized)
         return cls(pixels=pixels, frame=(height, width), inner=inner)
@@ -93,18 +96,42 @@ class SquarePrompts(Promptable):
     side: S; a model that takes several sizes is shown a square of each picture's longer side.
     """
 
+    def __init__(self, promptable: Promptable, *, reduced: bool = False) -> None:
+        """reduced: whether prompts and masks of a large picture are those of its `Reduction`, not of its own pixels."""
+        super().__init__(promptable.network)
+        self._promptable, self._reduced = promptable, reduced
+        self.fixed_size = promptable.fixed_size
+
+    def square(self, picture: np.ndarray) -> Square:
+        """What the model is shown of a picture, uint8 [H, W, 3]."""
+        reduction = Reduction.of(picture)
+        frame = reduction.inner if self._reduced else reduction.frame
+        square = Square.of(picture, side=self.fixed_size or max(frame))
+        return dataclasses.replace(square, frame=frame)
+
+    def set_image(self, picture: np.ndarray) -> PromptableImage:
+        square = self.square(picture)
+        return _SquareImage(self._promptable.set_image(square.pixels), square)
+
+
+class ReducedPrompts(Promptable):
+    """A promptable model whose prompts and masks, for a large picture, are those of its `Reduction`. Otherwise as the
+    model itself, which is shown the very pixels that it would have made of the picture, if it is one of SAM's kind.
+    """
+
     def __init__(self, promptable: Promptable) -> None:
         super().__init__(promptable.network)
         self._promptable = promptable
         self.fixed_size = promptable.fixed_size
 
-    def square(self, picture: np.ndarray) -> Square:
-        """What the model is shown of a picture, uint8 [H, W, 3]."""
-        return Square.of(picture, side=self.fixed_size or max(picture.shape[:2]))
-
     def set_image(self, picture: np.ndarray) -> PromptableImage:
-        square = self.square(picture)
-        return _SquareImage(self._promptable.set_image(square.pixels), square)
+        reduction = Reduction.of(picture)
+        if reduction.none:
+            return self._promptable.set_image(picture)
+        square = Square.of(picture, side=self.fixed_size or max(reduction.inner))
+        alone = square.pixels[: square.inner[0], : square.inner[1]]
+        image = self._promptable.set_image(np.ascontiguousarray(alone))
+        return _SquareImage(image, dataclasses.replace(square, frame=reduction.inner))
 
 
 class _SquareImage(PromptableImage):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vfmerge import commit
+from vfmerge import commit, provenance
 from vfmerge.errors import RunError
 
 VARIABLE = "VFMERGE_CACHE"
@@ -80,5 +80,6 @@ def default(*, fresh: bool = False) -> Store:
 
 
 def key(*parts: object) -> str:
-    """A SHA-256 of parts that are plain as JSON, and of their order."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    """A SHA-256 of parts that are plain as JSON, of their order, and of the versions of the libraries at work here."""
+    known = [provenance.versions(), parts]
+    return hashlib.sha256(json.dumps(known, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -1,15 +1,17 @@
 """Streams: which samples each step sees, and how they become a batch.
 
 Everything here is a pure function of (seed, stage, stream, step): there is no iterator to save, resuming is an integer,
-and any number of processes or loading workers gives the same batches.
+and any number of loading processes gives the same batches.
 
-Axis letters: B images, S side of the square input, N masks of an image, M of all images.
+Axis letters: S side of the square input, N masks of an image, M of all images.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Callable, Generator, Iterable
 
 import numpy as np
 import torch
@@ -25,7 +27,8 @@ from vfmerge.recipe import Stream
 
 MASK_SIDE = 256  # masks are kept at most this large: SAM's own low resolution
 _TRIES = 20
-_STUCK = 300  # seconds without a batch before a loading worker counts as stuck
+_STUCK = 300  # seconds without a batch before a loading process counts as stuck
+_ROOM = 4 << 30  # bytes: as long as all that wait take no more, each loading process has two at hand; chosen here
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +48,12 @@ class Plan:
     size: int
 
 
-class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
-    """A stream as a list of steps: item `step` is its batch, with the bad samples that were replaced."""
+Loaded = tuple[Batch, tuple[Bad, ...]]
+"""A batch whose images are bytes still (`Batch.to`), and the bad samples that were replaced in it."""
+
+
+class Steps:
+    """A stream as a list of steps: item `step` is its batch."""
 
     def __init__(self, source: Source, stream: Stream, *, seed: int, place: str) -> None:
         """source: the whole data set. place: names stage and stream, so that each has an order of its own.
@@ -75,20 +82,16 @@ class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
         """The step's key for each of its samples."""
         return tuple(random.key(self.seed, self.place, step, number) for number in range(self.stream.batch))
 
-    def __getitem__(self, step: int) -> tuple[Batch, tuple[Bad, ...]]:
+    def __getitem__(self, step: int) -> Loaded:
         planned = self.plan(step)
         return self._load(planned.indices, size=planned.size, keys=self.keys(step))
 
-    def in_order(self, *, size: int, start: int = 0) -> Iterator[tuple[Batch, tuple[Bad, ...]]]:
-        """Every sample that the stream reads once, in the source's own order, in batches of the stream's size.
+    def from_sample(self, first: int, *, size: int) -> Loaded:
+        """So many samples as a step has, in the source's own order from this one on; fewer where the source ends."""
+        indices = tuple(range(first, min(first + self.stream.batch, len(self.source))))
+        return self._load(indices, size=size, keys=indices)
 
-        start: how many samples are left out, a number of whole batches.
-        """
-        for first in range(start, len(self.source), self.stream.batch):
-            indices = tuple(range(first, min(first + self.stream.batch, len(self.source))))
-            yield self._load(indices, size=size, keys=indices)
-
-    def _load(self, indices: tuple[int, ...], *, size: int, keys: tuple[int, ...]) -> tuple[Batch, tuple[Bad, ...]]:
+    def _load(self, indices: tuple[int, ...], *, size: int, keys: tuple[int, ...]) -> Loaded:
         bad: list[Bad] = []
         samples = [self._read(index, bad) for index in indices]
         return collate(samples, self.stream, size=size, keys=keys, classes=self.source.classes), tuple(bad)
@@ -104,19 +107,51 @@ class Steps(Dataset[tuple[Batch, tuple[Bad, ...]]]):
         raise RunError(f"data.{self.stream.data}: {_TRIES} unusable samples in a row, the last: {bad[-1].reason}")
 
 
-def batches(steps: Steps, *, start: int, stop: int, workers: int) -> Iterator[tuple[Batch, tuple[Bad, ...]]]:
-    """The batches of steps start..stop-1, loaded by so many processes (none: in this one)."""
+Batches = Generator[Loaded, None, None]
+"""Batches one by one; closed, it lets its loading processes go."""
+
+
+def batches(steps: Steps, *, start: int, stop: int | None, workers: int) -> Batches:
+    """The batches of steps start..stop-1 (none: without end), loaded by so many processes (0: in this one)."""
+    numbers = itertools.count(start) if stop is None else range(start, stop)
+    return _loaded(steps, read=steps.__getitem__, numbers=numbers, size=max(steps.stream.sizes), workers=workers)
+
+
+def in_order(steps: Steps, *, size: int, start: int = 0, workers: int = 0) -> Batches:
+    """Every sample that a stream reads once, in the source's own order, in batches of the stream's size.
+
+    start: how many samples are left out, a number of whole batches.
+    """
+    firsts = range(start, len(steps.source), steps.stream.batch)
+    read = functools.partial(steps.from_sample, size=size)
+    return _loaded(steps, read=read, numbers=firsts, size=size, workers=workers)
+
+
+def _ahead(steps: Steps, *, size: int, workers: int) -> int:
+    """How many batches each loading process has ready or at work: a second evens out those that take long to load.
+
+    size: of the largest.
+    """
+    masks = steps.stream.masks * min(size, MASK_SIDE) ** 2 if steps.source.has_masks else 0
+    waiting = 2 * workers * steps.stream.batch * (3 * size**2 + masks)  # bytes
+    return 2 if waiting <= _ROOM else 1
+
+
+def _loaded(steps: Steps, *, read: Callable[[int], Loaded], numbers: Iterable[int], size: int, workers: int) -> Batches:
+    """What is read of each number, in their order."""
     if workers == 0:
-        yield from (steps[step] for step in range(start, stop))
+        yield from map(read, numbers)
         return
     loader = DataLoader(
-        _Answers(steps),
+        _Answers(read),
         batch_size=None,
-        sampler=range(start, stop),
+        sampler=numbers,
         num_workers=workers,
+        prefetch_factor=_ahead(steps, size=size, workers=workers),
         timeout=_STUCK,
         worker_init_fn=_ignore_signals,
         multiprocessing_context="spawn",  # a direct child, whose death is noticed at once
+        generator=torch.Generator(),  # it draws a number that nobody needs, else from the process's own generator
     )
     try:
         for answer in loader:
@@ -127,19 +162,20 @@ def batches(steps: Steps, *, start: int, stop: int, workers: int) -> Iterator[tu
         if "DataLoader" not in str(error):
             raise
         cause = str(error).splitlines()[0][:120]
-        name = steps.stream.data
-        raise RunError(f"data.{name}: a loading process died or hung ({cause}); run again to go on") from error
+        raise RunError(
+            f"data.{steps.stream.data}: a loading process died or hung ({cause}); run again to go on"
+        ) from error
 
 
 class _Answers(Dataset[object]):
-    """Steps as a loading process gives them: a fault of the data travels as it is, without that process's traceback."""
+    """What a loading process reads: a fault of the data travels as it is, without that process's traceback."""
 
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
+    def __init__(self, read: Callable[[int], Loaded]) -> None:
+        self._read = read
 
-    def __getitem__(self, step: int) -> tuple[Batch, tuple[Bad, ...]] | RunError:
+    def __getitem__(self, number: int) -> Loaded | RunError:
         try:
-            return self._steps[step]
+            return self._read(number)
         except RunError as error:
             return error
 
@@ -156,18 +192,14 @@ def _ignore_signals(worker: int) -> None:
 def collate(
     samples: list[Sample], stream: Stream, *, size: int, keys: tuple[int, ...], classes: tuple[str, ...] = ()
 ) -> Batch:
-    """One batch of square inputs of `size` pixels. classes: what labels count."""
+    """One batch of square inputs of `size` pixels, its images uint8. classes: what labels count."""
     fittings = [fitting(stream, key) for key in keys]
-    fitted = [each.image(sample.image, size) for each, sample in zip(fittings, samples, strict=True)]
-    images, sizes = zip(*fitted, strict=True)
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    images = np.stack([each.image(sample.image, size) for each, sample in zip(fittings, samples, strict=True)])
     batch = Batch(
-        images=pixels,
-        sizes=torch.tensor(sizes),
+        images=torch.from_numpy(images).permute(0, 3, 1, 2),
         keys=keys,
         names=tuple(sample.name for sample in samples),
         classes=classes,
-        texts=tuple(sample.text or "" for sample in samples) if any(sample.text for sample in samples) else None,
     )
     if samples[0].masks is None:
         known = [int(sample.labels[0]) for sample in samples if sample.labels is not None]

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from vfmerge.capability import Words
+from vfmerge.provenance import code_behind
 from vfmerge.store import Store, key
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def sentences(templates: Templates) -> tuple[str, ...]:
 def embed_classes(model: Words, classes: Sequence[str], *, templates: Templates, store: Store) -> Tensor:
     """Unit embeddings of classes [K, D] on the CPU: each the mean of its T unit text embeddings, made unit again.
 
-    store: where they are remembered by text tower, classes and templates; models that share a tower share them.
+    store: where they are remembered by text tower, code, classes and templates; models that share these share them.
     """
     import torch
     import torch.nn.functional as F
@@ -146,7 +147,7 @@ def embed_classes(model: Words, classes: Sequence[str], *, templates: Templates,
 
     if not store.remembers:
         return means()
-    known = key("texts", model.text_key(), list(classes), list(sentences(templates)))
+    known = key("texts", model.text_key(), code_behind(model), list(classes), list(sentences(templates)))
     return torch.from_numpy(store.recall(known, lambda: {"words": means().numpy()})["words"])
 
 

@@ -246,6 +246,37 @@ class Averaged(Sound):
         return {name: term.mean() for name, term in super().loss(answer, target, batch).items()}
 
 
+class Counting(Sound):
+    """Lets the statistics of its targets go on as it marks an answer."""
+
+    def __init__(self, *, distill: Distill = Distill(standardise="running", pictures=3)) -> None:
+        super().__init__(distill=distill)
+
+    def portable(self) -> dict[str, Any]:
+        return {"distill": self.portable_features()["distill"]}
+
+    def loss(self, answer: Any, target: Any, batch: Any) -> Any:
+        terms = super().loss(answer, target, batch)
+        answer.standards["summary"].observe(target[0] + 1)
+        return terms
+
+
+class Writing(Sound):
+    """Marks an answer upon the target itself."""
+
+    def loss(self, answer: Any, target: Any, batch: Any) -> Any:
+        terms = super().loss(answer, target, batch)
+        target[0].zero_()
+        return terms
+
+
+class Meddling(Sound):
+    """Moves a weight for every target that it sees."""
+
+    def observe(self, head: Any, target: Any) -> None:
+        head.norm.bias += 1
+
+
 class Sharing(Sound):
     """Its head keeps a tensor of the teacher."""
 

@@ -28,12 +28,19 @@ from .predictions import Predictions
 Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
 
+Unusable = Callable[[Source, int, str, int], None]
+"""Told of a picture that is left out: its data set, its number there, what is wrong with it, and of how many it is."""
+
 _Item = TypeVar("_Item")
 _BAD = 0.01  # share of unusable pictures that a figure may leave out
 
 
 def quiet(done: int, total: int) -> None:
     """Progress that nobody watches."""
+
+
+def ignore(source: Source, index: int, reason: str, among: int) -> None:
+    """A picture that nobody misses."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,11 +95,13 @@ def score(
 class Setup:
     """What a measurement is given beside a model and a data set. More may be added, with defaults.
 
-    progress: told of each picture. train: a data set to learn from, for benchmarks that learn.
+    progress: told of each picture. unusable: of each that is left out, since no figure may leave one out in silence.
+    train: a data set to learn from, for benchmarks that learn.
     predictions: where the model's answers are written, if they are wanted. store: what is remembered between runs.
     """
 
     progress: Progress = quiet
+    unusable: Unusable = ignore
     train: Source | None = None
     predictions: Predictions = dataclasses.field(default_factory=Predictions)
     store: Store = dataclasses.field(default_factory=Store)
@@ -181,10 +190,11 @@ def _miscast(wanted: str, task: str, found: Capability) -> InputError:
     return InputError(one_line(f"{wanted}: {task}: this parent is {found.name}; name one that is {wanted}"))
 
 
-def samples(source: Source, *, limit: int | None, progress: Progress = quiet) -> Iterator[Sample]:
+def samples(source: Source, *, limit: int | None, setup: Setup = Setup()) -> Iterator[Sample]:
     """The pictures to measure on: all, or `limit` of them drawn once and for all, so that sorted folders are fair.
 
-    A picture that cannot be read is left out. Raises InputError when more than one picture and more than 1 % are.
+    setup: is told of each picture, and of one that cannot be read, which is left out. Raises InputError when more than
+    one picture and more than 1 % are.
     """
     chosen = _choose(len(source), limit)
     bad = 0
@@ -193,13 +203,14 @@ def samples(source: Source, *, limit: int | None, progress: Progress = quiet) ->
             sample = source.read(index)
         except BadSample as error:
             bad += 1
+            setup.unusable(source, index, str(error), len(chosen))
             if bad > max(1, _BAD * len(chosen)):
                 raise InputError(
                     one_line(f"more than 1 % of the pictures cannot be used; the last: {error}")
                 ) from error
         else:
             yield sample
-        progress(done, len(chosen))
+        setup.progress(done, len(chosen))
 
 
 def _choose(length: int, limit: int | None) -> list[int]:

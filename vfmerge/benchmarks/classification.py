@@ -58,7 +58,7 @@ class ZeroShotClassification(Benchmark):
         setup.predictions.whole("classes.json", list(source.classes))
         ranks: list[int] = []
         groups: list[str | None] = []
-        told = samples(source, limit=self._limit, progress=setup.progress)
+        told = samples(source, limit=self._limit, setup=setup)
         labelled = (sample for sample in told if sample.labels is not None and len(sample.labels))
         for some in batched(labelled, self._batch):
             pictures = image_text.encode_image([sample.image for sample in some], size=self._size)

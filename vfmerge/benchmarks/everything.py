@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vfmerge.capability import Promptable, PromptableImage
 
 _OFFSET = 1.0  # a mask is stable if it changes little where its threshold, 0, is so much higher or lower
-_POINTS, _PIXELS = 64, 2**26  # at most so many points, and pixels of logits, are decoded at once
+_POINTS, _PIXELS = 64, 2**24  # at most so many points, and pixels of logits, are decoded at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,8 +66,10 @@ class Everything:
 
     def find(self, promptable: Promptable, picture: np.ndarray) -> Masks:
         """Masks of a picture [H, W, 3]; there may be none."""
-        frame = picture.shape[0], picture.shape[1]
-        image = promptable.set_image(picture)
+        return self.find_in(promptable.set_image(picture), (picture.shape[0], picture.shape[1]))
+
+    def find_in(self, image: PromptableImage, frame: tuple[int, int]) -> Masks:
+        """The same of an encoded picture, whose prompts and masks are of H, W pixels."""
         found = [self._keep(*answer) for answer in _ask(image, grid_points(self.grid, frame), frame)]
         boxes, scores, bits = (np.concatenate(column) for column in zip(*found, strict=True))
         chosen = suppress(boxes, scores, overlap=self.overlap)

@@ -22,7 +22,7 @@ from vfmerge.errors import InputError, one_line
 from vfmerge.pixels import stretch
 from vfmerge.problem import suggestion
 
-from .benchmark import Benchmark, Progress, Setup, batched, samples
+from .benchmark import Benchmark, Setup, batched, samples
 
 if TYPE_CHECKING:
     import torch
@@ -97,13 +97,18 @@ def spread(table: Table) -> tuple[np.ndarray, np.ndarray]:
 class Work:
     """Progress over several kinds of work, told as one count."""
 
-    def __init__(self, progress: Progress, *, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+    def __init__(self, setup: Setup, *, total: int) -> None:
+        self._setup, self._total, self._done = setup, total, 0
+
+    @property
+    def setup(self) -> Setup:
+        """The same setup, to which a picture is one piece of the work."""
+        return dataclasses.replace(self._setup, progress=lambda done, total: self.advance())
 
     def advance(self, count: int = 1) -> None:
         """So much more is done; none says only that the work goes on, so that it can be stopped."""
         self._done += count
-        self._progress(self._done, self._total)
+        self._setup.progress(self._done, self._total)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,8 +125,7 @@ class View:
         import torch
 
         place = device(capability)
-        told = samples(source, limit=limit, progress=lambda done, total: work.advance())
-        for some in batched(told, self.batch):
+        for some in batched(samples(source, limit=limit, setup=work.setup), self.batch):
             with torch.no_grad():
                 features = capability.features(stretch([sample.image for sample in some], self.size).to(place))
             yield some, features

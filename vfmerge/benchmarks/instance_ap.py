@@ -108,7 +108,7 @@ class InstanceAP(Benchmark):
         found = detections.read(self._detections, frames=truth.frames, categories=truth.categories)
         matches: dict[Key, dict[tuple[str, int], Matches]] = {}
         results: list[dict[str, Any]] = []
-        for sample in samples(source, limit=self._limit, progress=setup.progress):
+        for sample in samples(source, limit=self._limit, setup=setup):
             key = _key(sample, truth)
             masks = self._segment(promptable, sample, self._chosen(found.get(key), truth, key))
             matches[key] = self._match(truth, key, masks)

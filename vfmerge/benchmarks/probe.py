@@ -69,7 +69,7 @@ class Probe:
         """top1, and top5 where there are ten classes or more, of each task; tasks of one trunk have the same."""
         found = trunks(model, self.parents)
         pictures = length(train, self.train_limit) + length(source, self.limit)
-        work = Work(setup.progress, total=len(found) * pictures)
+        work = Work(setup, total=len(found) * pictures)
         setup.predictions.whole("classes.json", list(source.classes))
         scores = []
         for capability, tasks in found:

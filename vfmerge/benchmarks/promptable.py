@@ -60,7 +60,7 @@ class Promptable(Benchmark):
             return []
         boxes: list[tuple[float, int]] = []
         points: list[tuple[float, int]] = []
-        for sample in samples(source, limit=self._limit, progress=setup.progress):
+        for sample in samples(source, limit=self._limit, setup=setup):
             truth = self._truth(sample)
             if len(truth):
                 image = promptable.set_image(sample.image)

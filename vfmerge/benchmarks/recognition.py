@@ -100,7 +100,7 @@ class Recognition(Benchmark):
         base = np.array([name not in source.unseen for name in source.classes])
         prompters = self._prompters(source)
         judged: dict[str, list[Judged]] = {prompter.name: [] for prompter in prompters}
-        for sample in samples(source, limit=self._limit, progress=setup.progress):
+        for sample in samples(source, limit=self._limit, setup=setup):
             things = Things.of(sample, most=self._masks)
             if not len(things):
                 continue

@@ -15,6 +15,7 @@ from pydantic import Field
 from vfmerge.capability import Capability, ImageText
 from vfmerge.data.source import Source
 from vfmerge.errors import InputError
+from vfmerge.provenance import code_behind
 from vfmerge.store import Store, key
 
 from .benchmark import Benchmark, Score, Setup, batched, image_text_of, mean, ratio, samples, score
@@ -81,7 +82,7 @@ class Retrieval(Benchmark):
     def _embed(self, image_text: ImageText, source: Source, setup: Setup) -> tuple[Gallery, np.ndarray]:
         """What the pictures are called and say, and their unit embeddings, float64 [n, D]."""
         gallery, rows = Gallery(), []
-        told = samples(source, limit=self._limit, progress=setup.progress)
+        told = samples(source, limit=self._limit, setup=setup)
         for some in batched((sample for sample in told if sample.captions), self._batch):
             for sample in some:
                 gallery.add(sample.name, sample.captions[: self._captions])
@@ -171,7 +172,9 @@ def _embed_texts(image_text: ImageText, sentences: Sequence[str], *, store: Stor
         some = (sentences[start : start + _TEXTS] for start in range(0, len(sentences), _TEXTS))
         return {"texts": np.concatenate([image_text.encode_text(texts).float().cpu().numpy() for texts in some])}
 
-    known = key("captions", image_text.text_key(), list(sentences)) if store.remembers else ""
+    if not store.remembers:
+        return embed()["texts"].astype(np.float64)
+    known = key("captions", image_text.text_key(), code_behind(image_text), list(sentences))
     return store.recall(known, embed)["texts"].astype(np.float64)
 
 

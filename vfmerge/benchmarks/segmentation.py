@@ -111,7 +111,7 @@ class ZeroShotSegmentation(Benchmark):
         ignored = background if self._background == "ignore" else VOID
         counts: dict[str, list[np.ndarray]] = {metric: [] for metric in labellers}
         setup.predictions.legend([*source.classes, BACKGROUND_NAME])
-        for sample in samples(source, limit=self._limit, progress=setup.progress):
+        for sample in samples(source, limit=self._limit, setup=setup):
             if not annotated(sample):
                 continue
             truth = label_map(sample, background=background)

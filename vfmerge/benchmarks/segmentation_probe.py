@@ -81,7 +81,7 @@ class SegmentationProbe(Benchmark):
         found = trunks(model, self._parents)
         steps = len(self._heads) * self._schedule.work
         each = length(train, self._train_limit) + steps + length(source, self._limit)
-        work = Work(setup.progress, total=len(found) * each)
+        work = Work(setup, total=len(found) * each)
         setup.predictions.legend([*source.classes, BACKGROUND_NAME])
         scores = []
         for capability, tasks in found:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from vfmerge import cli
+from vfmerge.errors import InputError
 
 
 def _fractions(ctx: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...]:
@@ -23,6 +25,13 @@ def _fractions(ctx: click.Context, option: click.Parameter, text: str | None) ->
             raise click.BadParameter(f"{word!r} is given twice; give each once")
         fractions.append(fraction)
     return tuple(fractions)
+
+
+def _require_one_process() -> None:
+    """Refuse what torchrun and its like start: as many runs of one folder. They say in the environment how many."""
+    told = os.environ.get("WORLD_SIZE", "1")
+    if told.isdecimal() and int(told) > 1:
+        raise InputError(f"WORLD_SIZE={told}: a run is one process on one device so far; start one, without torchrun")
 
 
 @click.command("run")
@@ -57,6 +66,7 @@ def command(
     """
     from vfmerge import recipe
 
+    _require_one_process()
     plan = recipe.load(source, overrides)
     name = Path(source).stem
     out = out or Path("runs", f"{name}-fractions" if fractions else name)

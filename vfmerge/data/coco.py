@@ -66,7 +66,7 @@ class Coco(Source):
         self.annotations = paths.file(annotations, option="annotations")
         pictures = _pictures(instances, root=self._root, where=paths.shown(annotations))
         numbers, self.classes = coco_file.categories(instances, where=paths.shown(annotations))
-        self.dropped: dict[str, int] = _add_masks(pictures, instances, numbers=numbers, where=paths.shown(annotations))
+        self.dropped = _add_masks(pictures, instances, numbers=numbers, where=paths.shown(annotations))
         self.has_captions = captions is not None
         if captions is not None:
             texts, digest = coco_file.load(captions, option="captions")

@@ -80,8 +80,9 @@ def require_some(root: Path, names: Sequence[str], *, option: str) -> None:
         raise InputError(f"{option}: {shown(root)!r} holds no {shown(names[0])!r} nor the next; give their folder")
 
 
-def walk(root: Path, *, extensions: Sequence[str]) -> list[str]:
+def walk(root: Path, *, extensions: Sequence[str] | None = None) -> list[str]:
     """The files below `root` with these lower-case extensions (any case on disk), as sorted paths relative to it.
+    Without extensions, all.
 
     Names that begin with a dot are left out. Links to folders are followed; a folder reached twice is listed once, so
     that loops of links end. A link to nothing is listed, so that reading it says what is wrong.
@@ -106,9 +107,14 @@ def walk(root: Path, *, extensions: Sequence[str]) -> list[str]:
                 continue
             if entry.is_dir():
                 waiting.append(name)
-            elif os.path.splitext(entry.name)[1].lower().removeprefix(".") in extensions and _is_file(entry):
+            elif (extensions is None or extension(entry.name) in extensions) and _is_file(entry):
                 found.append(name)
     return sorted(found)
+
+
+def extension(name: str) -> str:
+    """The end of a file's name, in lower case and without its dot."""
+    return os.path.splitext(name)[1].lower().removeprefix(".")
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -44,24 +44,17 @@ _COLOURS = {(8, 2)}
 _CONVERTIBLE = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK")
 
 
-def decode(
-    data: bytes, *, name: str, annotated: tuple[int, int] | None = None, at_least: int | None = None
-) -> np.ndarray:
+def decode(data: bytes, *, name: str, annotated: tuple[int, int] | None = None) -> np.ndarray:
     """Decode a file's bytes to uint8 [H, W, 3], RGB, writable.
 
     annotated: height and width of what the annotations were drawn on. A picture of that size as stored stays as
     stored; one whose EXIF orientation turns it to that size is turned; another is refused. With a flip, a half turn or
     a square both agree, sizes cannot tell, and the picture stays as stored, which is how COCO's tools read it.
     Without `annotated`, the EXIF orientation is applied.
-    at_least: a JPEG may be decoded at a half, quarter or eighth of its size, which is faster, as long as neither side
-    falls below this many pixels. Not together with `annotated`, since masks have the full size.
 
     Raises BadSample and nothing else.
     """
-    assert annotated is None or at_least is None
     with _opened(data, formats=FORMATS, called="JPEG, PNG, WebP, BMP or GIF", name=name) as image:
-        if at_least is not None:
-            image.draft(None, (at_least, at_least))
         return _upright(image, annotated=annotated, name=name)
 
 
@@ -118,6 +111,9 @@ def _decoding(*, name: str) -> Iterator[None]:
             yield
         except BadSample:
             raise
+        except Image.DecompressionBombError as error:  # Pillow's own limit, which lies beyond ours
+            text = f"{name}: has more than the {MAX_PIXELS:,} pixels that are read; make it smaller"
+            raise BadSample(text) from error
         except Exception as error:  # damaged files raise half of the built-in exceptions from inside the decoders
             reason = printable(f"{type(error).__name__}: {error}")[:120]
             raise BadSample(f"{name}: cannot be decoded: {reason}") from error
@@ -139,7 +135,7 @@ def check_size(size: tuple[int, int], *, name: str) -> None:
     if min(width, height) < MIN_SIDE:
         raise BadSample(f"{name}: has {width} x {height} pixels; the smaller side must be at least {MIN_SIDE}")
     if width * height > MAX_PIXELS:
-        raise BadSample(f"{name}: has {width} x {height} pixels; at most {MAX_PIXELS:,} are read")
+        raise BadSample(f"{name}: has {width} x {height} pixels; at most {MAX_PIXELS:,} are read; make it smaller")
 
 
 def _orientation(image: Image.Image, *, annotated: tuple[int, int] | None, name: str) -> int:

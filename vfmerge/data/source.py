@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import types
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,8 @@ class Source(abc.ABC):
     """Those of `classes` that no training may see: novel classes, by which an open vocabulary is judged."""
     groups: tuple[str, ...] = ()
     """Names of the groups that its pictures are of, if they are of groups."""
+    dropped: Mapping[str, int] = types.MappingProxyType({})
+    """How many of its annotations are left out, by the reason for it."""
     annotations: Path | None = None
     """The file of COCO's or LVIS's format that the masks are from, for tools that score against such a file."""
 

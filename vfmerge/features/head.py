@@ -118,7 +118,7 @@ class LearntHead(FeatureHead):
             parts["summary"] = scales["summary"].invert(self.mlps["summary"](self.norm(token)).float())
         if "cells" in scales:
             learnt = scales["cells"].invert(self.mlps["cells"](self.norm(x)).float())  # [B, n, C]
-            parts["cells"] = learnt.transpose(1, 2).reshape(len(learnt), -1, h, w)
+            parts["cells"] = learnt.transpose(1, 2).reshape(learnt.shape[0], -1, h, w)
         return parts
 
     def _summary(self, cells: Tensor, summary: Tensor | None) -> Tensor:

@@ -30,7 +30,6 @@ def mark(answer: Answer, target: Mapping[str, Tensor], settings: Distill) -> dic
         if name == "cells":
             given, wanted = match(given, wanted)
         x, goal = _vectors(given), _vectors(wanted)
-        scale.observe(goal)
         terms[name] = losses.feature(scale(x), scale(goal), kind=kind, cosine_share=settings.cosine)
     return terms
 
@@ -48,6 +47,12 @@ def calibrate(standards: Mapping[str, Standard], targets: Iterator[Mapping[str, 
             each.add(_vectors(target[name]).flatten(0, 1))
     for name, each in moments.items():
         standards[name].fit(each)
+
+
+def observe(standards: Mapping[str, Standard], target: Mapping[str, Tensor]) -> None:
+    """Let scales whose statistics run see the targets of one step."""
+    for name, each in standards.items():
+        each.observe(_vectors(target[name]))
 
 
 def _vectors(part: Tensor) -> Tensor:

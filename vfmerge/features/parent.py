@@ -103,6 +103,12 @@ class FeatureParent(BaseAdapter):
         named = (self._name(target) for target in targets)
         marking.calibrate(dict(head.standards.items()), named, pictures=self._distill.pictures)
 
+    def observe(self, head: Any, target: tuple[Tensor, ...]) -> None:
+        """Let scales whose statistics run go on."""
+        from . import marking
+
+        marking.observe(dict(head.standards.items()), self._name(target))
+
     def target(self, answer: Answer) -> tuple[Tensor, ...]:
         return tuple(answer.parts.values())
 

@@ -9,6 +9,7 @@ Axis letters: N vectors, C channels.
 from __future__ import annotations
 
 import abc
+import contextlib
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +107,7 @@ class PerChannel(Standard):
 
     @torch.no_grad()
     def observe(self, targets: Tensor) -> None:
-        if not (self._momentum and self.training):
+        if not self._momentum:
             return
         x = targets.detach().flatten(0, -2).double()  # [N, C]
         mean = self.mean.double().lerp(x.mean(0), self._momentum)
@@ -121,7 +122,8 @@ class PHIS(Standard):
     """PCA-Hadamard isotropic standardisation: PHI-S (arXiv 2410.01680).
 
     A rotation gives every channel the same variance, one number then scales them all to 1: unlike `PerChannel` it
-    keeps the proportions between directions, and the error of an answer weighs the same in each.
+    keeps the proportions between directions, and the error of an answer weighs the same in each. In half precision the
+    way there and back would lose what small directions have to say beside a large one, so it is single throughout.
     """
 
     mean: Tensor
@@ -135,10 +137,12 @@ class PHIS(Standard):
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) @ self.rotation.T / self.scale
+        with _single_precision(x):
+            return (x.float() - self.mean) @ self.rotation.float().T / self.scale
 
     def invert(self, x: Tensor) -> Tensor:
-        return x @ self.rotation * self.scale + self.mean
+        with _single_precision(x):
+            return x.float() @ self.rotation.float() * self.scale + self.mean
 
     def fit(self, moments: Moments) -> None:
         values, vectors = torch.linalg.eigh(moments.covariance)
@@ -148,6 +152,11 @@ class PHIS(Standard):
 
     def observe(self, targets: Tensor) -> None:
         """Its statistics are fixed."""
+
+
+def _single_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Within, nothing is cast to half. On the meta device, where there are only shapes, there is no casting."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def _deviation(variance: Tensor) -> Tensor:

@@ -15,24 +15,23 @@ from pathlib import Path
 
 import pydantic
 
-from vfmerge import recipe
+from vfmerge import left_out, recipe
 from vfmerge.errors import InputError, one_line
+from vfmerge.left_out import LeftOut
+from vfmerge.papers import RECIPE
 from vfmerge.recipe import Recipe
 from vfmerge.report import trace
 from vfmerge.report.trace import Trace
 from vfmerge.retention import Row
 
 RETENTION, PICTURE = "retention.json", "picture.png"
-RECIPE, MANIFEST, METRICS = (
-    "recipe.yaml",
-    "manifest.json",
-    "metrics.jsonl",
-)  # as `folder` calls them, which imports torch
+MANIFEST, METRICS = "manifest.json", "metrics.jsonl"  # as `folder` calls them, which imports torch
 GALLERY = "gallery/gallery.json"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST = 8 << 20  # bytes of a picture (chosen here); a page of many larger ones opens nowhere
 _ROWS = pydantic.TypeAdapter(list[Row])
+_LEFT_OUT = pydantic.TypeAdapter(list[LeftOut])
 
 
 class _Part(pydantic.BaseModel):
@@ -99,7 +98,8 @@ class Manifest(_Part):
 class Findings(pydantic.BaseModel):
     """All that a report is made from.
 
-    name: of the run's folder. trace: of `metrics.jsonl`. picture: a `data:` URI, or empty.
+    name: of the run's folder. trace: of `metrics.jsonl`. picture: a `data:` URI, or empty. left_out: pictures that are
+    in no figure.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -111,6 +111,7 @@ class Findings(pydantic.BaseModel):
     trace: Trace | None = None
     gallery: Gallery | None = None
     picture: str = ""
+    left_out: list[LeftOut] = []
 
 
 def read(run: Path) -> Findings:
@@ -123,6 +124,7 @@ def read(run: Path) -> Findings:
         trace=trace.read(run / METRICS),
         gallery=_gallery(run / GALLERY),
         picture=_image(run / PICTURE),
+        left_out=_left_out(run / left_out.FILE),
     )
 
 
@@ -154,6 +156,13 @@ def manifest(run: Path) -> Manifest | None:
     with contextlib.suppress(OSError, ValueError, RecursionError):
         return Manifest.model_validate_json((run / MANIFEST).read_bytes())
     return None
+
+
+def _left_out(path: Path) -> list[LeftOut]:
+    """The pictures that no figure is of, if there are such."""
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+        return _LEFT_OUT.validate_python([json.loads(line) for line in path.read_text("utf-8").splitlines()])
+    return []
 
 
 def _gallery(path: Path) -> Gallery | None:

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from vfmerge import card, commit, recipe
+from vfmerge import commit, left_out, licence, recipe
 from vfmerge.report import claims, facets, findings, headline, page, recognition, recognition_claims, sections
 from vfmerge.report.claims import Claim, Paper
 from vfmerge.report.findings import Findings
@@ -56,9 +56,10 @@ def render(found: Findings) -> str:
         matrix=sections.matrix(rows),
         goal=headline.KEPT,
         picture=found.picture,
+        left_out={"summary": left_out.summary(found.left_out), "pictures": found.left_out} if found.left_out else None,
         recipe=recipe.published(plan) if plan else "",
         manifest=found.manifest,
-        licence=card.inherit(found.manifest.licences).name if found.manifest and found.manifest.licences else "",
+        licence=licence.inherit(found.manifest.licences).name if found.manifest and found.manifest.licences else "",
         **{variable: content for _, variable, content in parts.values() if variable},
     )
 

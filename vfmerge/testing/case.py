@@ -137,10 +137,8 @@ def alone(batch: Batch, place: int) -> Batch:
     one = dataclasses.replace(
         batch,
         images=batch.images[here],
-        sizes=batch.sizes[here],
         keys=batch.keys[here],
         names=batch.names[here],
-        texts=batch.texts and batch.texts[here],
     )
     return only(one, belonging(batch, place))
 

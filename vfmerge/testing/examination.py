@@ -39,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     teaching.target_is_of_its_image_alone,
     teaching.target_can_be_cached,
     learning.loss_is_of_each_sample,
+    learning.loss_changes_nothing,
     learning.teacher_is_left_alone,
     learning.loss_falls,
     learning.no_mask_is_no_fault,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vfmerge.adapter import BaseAdapter
 from vfmerge.model import MergedModel
-from vfmerge.testing.case import SINGLE, TASK, Case, without_masks
+from vfmerge.testing.case import SINGLE, TASK, Case, parts, without_masks
 from vfmerge.testing.finding import Broken, NotChecked
 
 _STEPS = 10
@@ -36,6 +36,27 @@ def loss_is_of_each_sample(case: Case) -> None:
             raise Broken(f"{name} is {shape}, not {wanted}; leave averaging over the batch to the engine")
         if not torch.isfinite(term).all():
             raise Broken(f"{name} is not finite")
+
+
+def loss_changes_nothing(case: Case) -> None:
+    """The loss changes nothing, and `observe` no weight.
+
+    Of a step that is not made the engine puts buffers back, and neither weights nor targets.
+    """
+    model, batch = case.merged(SINGLE).train(), case.batch(size=case.sizes[1])
+    case.calibrate(model, case.batch())  # by other targets than those to come, which would change its statistics
+    with torch.no_grad():
+        target, answer = case.teacher(batch), model.network(TASK)(batch)
+        given = {f"part {number} of the target": each for number, each in enumerate(parts(target))}
+        before = {name: each.clone() for name, each in (_tensors(model) | given).items()}
+        case.adapter.loss(answer, target, batch)
+        changed = [name for name, each in (_tensors(model) | given).items() if not torch.equal(each, before[name])]
+        if changed:
+            raise Broken(f"it changes {changed[0]}; statistics of targets go on in `observe`")
+        case.adapter.observe(model.heads[TASK], target)
+    moved = [name for name, each in model.named_parameters() if not torch.equal(each, before[name])]
+    if moved:
+        raise Broken(f"`observe` changes the weight {moved[0]}; keep statistics in buffers")
 
 
 def teacher_is_left_alone(case: Case) -> None:

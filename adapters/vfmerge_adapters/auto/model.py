@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -23,22 +22,21 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from vfmerge import config as made
 from vfmerge import hub, model
 from vfmerge.capability import Capability
-from vfmerge.errors import InputError, one_line
+from vfmerge.errors import InputError
 from vfmerge.model import MergedModel
 
+from . import options
 from .config import VfmergeConfig
 
-_TEXTS = ("README.md", "recipe.yaml")
 _PLACES = ("cache_dir", "force_download", "local_files_only", "token", "proxies")  # for the hub's own library
-_TOLD = {"trust_remote_code", "adapter_kwargs", "use_safetensors", "weights_only", "low_cpu_mem_usage"}
-_TOLD |= {"_from_auto", "_from_pipeline"}
-"""What transformers says to every model; there is only one way to read a merged one, which runs no code of a folder."""
+_PUSHED = ("repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr")
 
 
 class VfmergeModel(PreTrainedModel):
     """A merged model. `merged` is it as vfmerge has it; what its heads can do is `model.NAME` here as there.
 
-    Its parameters have the names that they have in `model.safetensors`.
+    Its parameters have the names that they have in `model.safetensors`. It has no image processor: heads take pictures
+    as they come from a file, `model(pixel_values)` takes squares in [0, 1] of the trunk's own size.
     """
 
     config_class = VfmergeConfig
@@ -52,7 +50,7 @@ class VfmergeModel(PreTrainedModel):
             plan = config.made
             merged = MergedModel(made.build_all(plan, where="config"), base=plan.base)
         self.__dict__["merged"] = merged  # not as a module: trunk and heads would be there twice
-        self.texts: dict[str, str] = {}
+        self._made = config.made
         self.trunk, self.heads = merged.trunk, merged.heads
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name not in merged.fixed)
@@ -67,29 +65,50 @@ class VfmergeModel(PreTrainedModel):
     def init_weights(self) -> None:
         """Nothing: weights are as vfmerge read them, or as adapters make them."""
 
-    def forward(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
+    def forward(
+        self,
+        pixel_values: Tensor,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> BaseModelOutputWithPooling | tuple[Any, ...]:
         """pixel_values: [B, 3, H, W] in [0, 1]; the trunk normalises by itself.
 
-        The last of the trunk's maps, row by row, [B, n, C], and its summary [B, D], if it has one.
+        The last of the trunk's maps, row by row, [B, n, C], and its summary [B, D], if it has one; as hidden states
+        all of its maps, finest first, each with cells and channels of its own. return_dict: false for a tuple.
+        Raises InputError for attentions, which trunks do not give.
         """
+        if output_attentions:
+            raise InputError("output_attentions: a merged model's trunk gives maps alone; leave it out")
         features = self.trunk(pixel_values)
-        cells = features.maps[-1].flatten(2).transpose(1, 2) if features.maps else None
-        return BaseModelOutputWithPooling(last_hidden_state=cells, pooler_output=features.summary)
+        maps = tuple(each.flatten(2).transpose(1, 2) for each in features.maps)
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        seen = BaseModelOutputWithPooling(
+            last_hidden_state=maps[-1] if maps else None,
+            pooler_output=features.summary,
+            hidden_states=maps if wanted else None,
+        )
+        named = self.config.return_dict if return_dict is None else return_dict
+        return seen if named else seen.to_tuple()
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the trunk in place, for this model and for all heads; see `MergedModel.compile`."""
+        self.merged.compile(*args, **kwargs)
 
     def capability(self, task: str) -> Capability:
         """What a person does with one of the heads."""
         return self.merged.capability(task)
 
-    def segment(self, image: Any, classes: Sequence[str], **options: Any) -> Any:
+    def segment(self, image: Any, classes: Sequence[str], **how: Any) -> Any:
         """Masks of what is called by some names; see `MergedModel.segment`."""
-        return self.merged.segment(image, classes, **options)
+        return self.merged.segment(image, classes, **how)
 
     @classmethod
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str],
         *model_args: Any,
-        config: VfmergeConfig | None = None,
+        config: VfmergeConfig | str | os.PathLike[str] | None = None,
         revision: str | None = None,
         dtype: str | torch.dtype | None = None,
         torch_dtype: str | torch.dtype | None = None,
@@ -98,22 +117,19 @@ class VfmergeModel(PreTrainedModel):
     ) -> Self:
         """The model in a folder, or of an id on the hub, in eval mode.
 
-        dtype: of its numbers; none, or "auto", is as they were saved. device_map: one device. Raises InputError for
-        what cannot be had, and CheckpointError for damaged files: no weight is ever missing.
+        config: the folder's own. dtype: of its numbers; none, or "auto", is as they were saved. device_map: one device,
+        or "auto" for the first GPU where there is one. Raises InputError for what cannot be had, and CheckpointError
+        for damaged files: no weight is ever missing.
         """
         places = {name: kwargs.pop(name) for name in _PLACES if name in kwargs}
-        wrong = [name for name, value in kwargs.items() if name not in _TOLD and value]
-        if wrong or model_args:
-            named = wrong[0] if wrong else "without a name"
-            raise InputError(f"from_pretrained: a merged model has no option {named}; leave it out")
+        options.require_loadable(kwargs | ({"without a name": True} if model_args else {}))
         path = Path(pretrained_model_name_or_path)
         folder = path if path.is_dir() else hub.fetch(str(path), revision=revision, **places)
-        merged = model.load(folder, device=_device(device_map))
-        config = config if isinstance(config, VfmergeConfig) else VfmergeConfig.from_pretrained(folder)
+        config = options.config_of(folder, config)
+        merged = model.load(folder, device=options.device(device_map))
         config.name_or_path = str(pretrained_model_name_or_path)
-        loaded = cls(config, merged).eval()
-        loaded.texts = {name: (folder / name).read_text() for name in _TEXTS if (folder / name).is_file()}
-        return loaded.to(_dtype(torch_dtype if dtype is None else dtype, saved=folder / made.WEIGHTS))
+        kind = options.dtype(torch_dtype if dtype is None else dtype, saved=folder)
+        return cls(config, merged).eval().to(kind)
 
     def save_pretrained(
         self,
@@ -123,16 +139,22 @@ class VfmergeModel(PreTrainedModel):
         push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Write the folder that `vfmerge.load` reads too. Other files in it stay.
+        """Write the folder that `vfmerge.load` reads too, with card and recipe as they came. Other files in it stay.
 
-        state_dict: the tensors, where they are not the model's own. kwargs: of `push_to_hub`.
+        The card says so if the weights have changed (`vfmerge.papers`), and is then for its owner to rewrite.
+        state_dict: the tensors, where they are not the model's own. kwargs: of `push_to_hub`, where that is asked for.
+        Raises InputError for tensors or a config of another model, and for options by which it cannot be saved.
         """
-        folder, plan = Path(save_directory), self.config.made
+        folder, plan = Path(save_directory), self._made
+        pushed = {name: kwargs.pop(name) for name in _PUSHED if push_to_hub and name in kwargs}
+        options.require_writable(kwargs, self)
+        if self.config.made != plan:
+            raise InputError("config: was changed since the model was made of it, and the model was not; undo that")
         if is_main_process:
             names = {name: part.adapter for name, part in (plan.parents | plan.tasks).items()}
-            self.merged.save(folder, names=names, texts=self.texts, beside=True, tensors=state_dict)
+            self.merged.save(folder, names=names, beside=True, tensors=state_dict)
         if push_to_hub and is_main_process:
-            self.push_to_hub(kwargs.pop("repo_id", folder.resolve().name), **kwargs)
+            self.push_to_hub(pushed.pop("repo_id", folder.resolve().name), **pushed)
 
     def push_to_hub(
         self,
@@ -146,9 +168,13 @@ class VfmergeModel(PreTrainedModel):
         create_pr: bool = False,
         **kwargs: Any,
     ) -> str:
-        """Upload the model with its own card, to a repository that is made if there is none. Returns its address."""
+        """Upload the model with its own card, to a repository that is made if there is none. Returns its address.
+
+        kwargs: of `save_pretrained`.
+        """
         from huggingface_hub import HfApi
 
+        options.require_writable(kwargs, self)
         api = HfApi(token=token)
         made_there = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         with tempfile.TemporaryDirectory() as temporary:
@@ -162,29 +188,3 @@ class VfmergeModel(PreTrainedModel):
                 create_pr=create_pr,
             )
         return str(done)
-
-
-def _device(device_map: Any) -> str:
-    """The one device of a map."""
-    device = device_map.get("") if isinstance(device_map, Mapping) and set(device_map) == {""} else device_map
-    if device is None:
-        return "cpu"
-    try:
-        return str(torch.device(device))
-    except (RuntimeError, TypeError):
-        text = (
-            f"device_map: {device_map!r} is not one device, and a merged model is not split; give 'cuda', for example"
-        )
-        raise InputError(one_line(text)) from None
-
-
-def _dtype(dtype: str | torch.dtype | None, *, saved: Path) -> torch.dtype:
-    """The type that is asked for; none, or "auto", is that of the trunk in a file of weights."""
-    if dtype is None or dtype == "auto":
-        with safe_open(saved, framework="pt") as file:
-            tensors = (file.get_tensor(name) for name in file.keys() if name.startswith("trunk."))  # noqa: SIM118
-            return next(tensor.dtype for tensor in tensors if tensor.is_floating_point())
-    found = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype):
-        raise InputError(one_line(f"dtype: {dtype!r} is no type of torch; give 'bfloat16', for example"))
-    return found

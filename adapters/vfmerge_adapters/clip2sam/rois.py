@@ -41,14 +41,12 @@ def align(
     Open-Vocabulary SAM's published code.
     """
     levels = _levels(boxes, count=len(maps), finest=finest)
-    rows = [(levels == level).nonzero()[:, 0] for level in range(len(maps))]
-    parts = [
-        crop(
-            cells, boxes[mine], owner[mine], stride=stride, side=side
-        )  # of no box too, so that all maps have gradients
-        for cells, stride, mine in zip(maps, strides, rows, strict=True)
-    ]
-    return torch.cat(parts)[torch.cat(rows).argsort()]
+    found = maps[0].new_zeros(boxes.shape[0], maps[0].shape[1], side, side)
+    for level, (cells, stride) in enumerate(zip(maps, strides, strict=True)):
+        mine = (levels == level).nonzero()[:, 0]
+        part = crop(cells, boxes[mine], owner[mine], stride=stride, side=side)
+        found = found.index_copy(0, mine, part)  # of no box too, so that all maps have gradients
+    return found
 
 
 def _levels(boxes: Tensor, *, count: int, finest: float) -> Tensor:

@@ -32,15 +32,16 @@ _OFFSET = 1.0  # of mask logits, up and down: SAM's own
 class Recogniser(PromptableRecognition):
     """A recogniser at one input size, its SAM's side.
 
-    alpha, beta: the frozen CLIP's part in the scores of classes that were seen in training, and of others. fuse:
-    whether it has any, or the label branch names things alone.
+    shares: the frozen CLIP's part in the scores of classes that were seen in training, and of others; none where it
+    has none, and the label branch names things alone.
     """
 
     def __init__(self, network: Network, *, alpha: float, beta: float, fuse: bool) -> None:
+        """alpha, beta: the two shares. fuse: whether there are such."""
         assert isinstance(network.head, Head)
         super().__init__(network)
         self._head = network.head
-        self._alpha, self._beta, self._fuse = alpha, beta, fuse
+        self.shares = (alpha, beta) if fuse else None
         self.fixed_size = network.head.sam.side
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -50,7 +51,7 @@ class Recogniser(PromptableRecognition):
         return self._head.image_text.text_key()
 
     def alone(self) -> Recogniser | None:
-        return Recogniser(self.network, alpha=self._alpha, beta=self._beta, fuse=False) if self._fuse else None
+        return None if self.shares is None else Recogniser(self.network, alpha=0.0, beta=0.0, fuse=False)
 
     @torch.no_grad()
     def set_image(self, picture: One) -> RecogniserImage:
@@ -58,8 +59,7 @@ class Recogniser(PromptableRecognition):
         side = self._head.sam.side
         square, placement = place(array, side=side, padding=PADDING, resize=resize, device=self.device)
         seen = self._head.look(self.network.encode(square.to(self.dtype)))
-        shares = (self._alpha, self._beta) if self._fuse else None
-        return RecogniserImage(self._head, seen, placement=placement, shares=shares)
+        return RecogniserImage(self._head, seen, placement=placement, shares=self.shares)
 
 
 class RecogniserImage(RecognisedImage):
@@ -86,19 +86,10 @@ class RecogniserImage(RecognisedImage):
             boxes=boxes, points=points, labels=labels, masks=None, device=self._seen.embedding.device
         )
         low, tokens = self._head.decode(self._seen, prompts, self._frame)  # [N, s, s]
-        edges = edges_of(low > 0, self._frame) if boxes is None else self._edges(boxes.to(low.device))
+        edges = edges_of(low > 0, self._frame) if boxes is None else edges_in(self._placement, boxes.to(low.device))
         logits = self._placement.outward(low.unsqueeze(1))[:, 0]
         scores = self._scores(vocabulary, low, tokens, edges=edges, prompts=prompts)
-        return Recognition(logits=logits, ious=_stability(logits), scores=scores)
-
-    def _edges(self, boxes: Tensor) -> Tensor:
-        """Boxes [N, 4] of the picture, far pixels inclusive, in pixels of the input, far edges exclusive.
-
-        What lies far beyond the input is cut off: a region's cost grows with its area.
-        """
-        corners = boxes.reshape(-1, 2, 2) + boxes.new_tensor([[0.0], [1.0]])
-        side = self._placement.side
-        return self._placement.inward(corners).flatten(1).clamp(-side, 2 * side)
+        return Recognition(logits=logits, ious=stability(logits), scores=scores)
 
     def _scores(
         self, vocabulary: Vocabulary, low: Tensor, tokens: Tensor, *, edges: Tensor, prompts: Prompts
@@ -120,7 +111,16 @@ class RecogniserImage(RecognisedImage):
         )
 
 
-def _stability(logits: Tensor) -> Tensor:
+def edges_in(placement: Placement, boxes: Tensor) -> Tensor:
+    """Boxes [N, 4] of the picture, far pixels inclusive, in pixels of the input, far edges exclusive.
+
+    What lies far beyond the input is cut off: a region's cost grows with its area.
+    """
+    corners = boxes.reshape(-1, 2, 2) + boxes.new_tensor([[0.0], [1.0]])
+    return placement.inward(corners).flatten(1).clamp(-placement.side, 2 * placement.side)
+
+
+def stability(logits: Tensor) -> Tensor:
     """IoU of each mask [N, H, W] at a higher with itself at a lower threshold: [N], in 0..1, of one nowhere 0.
 
     SAM filters masks by it (arXiv 2304.02643, appendix B); as an estimate of how good a mask is, chosen here.

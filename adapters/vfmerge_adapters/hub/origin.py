@@ -63,6 +63,17 @@ class Origin:
         part = {} if path is None else _read(path).get("image_processor")
         return part if isinstance(part, dict) else {}
 
+    @functools.cached_property
+    def licence(self) -> str:
+        """Of its weights, as its card states it; unknown of random ones, and where there is no card to be had."""
+        from .card import CARD, licence_of
+
+        try:
+            path = None if self.random else self.file(CARD)
+        except InputError:  # what needs the weights says better that there is no network
+            path = None
+        return (path and licence_of(path)) or "unknown"
+
     @property
     def files(self) -> tuple[Path, ...]:
         """Every local file that the parent is made of; none of a parent on the hub, nor of one spelt out."""

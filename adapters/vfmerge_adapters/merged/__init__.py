@@ -115,6 +115,9 @@ class Merged(BaseAdapter):
         if head not in self._copied:
             self._inner.calibrate(head, targets)
 
+    def observe(self, head: nn.Module, target: Any) -> None:
+        self._inner.observe(head, target)
+
     def target(self, answer: Any) -> Any:
         return self._inner.target(answer)
 

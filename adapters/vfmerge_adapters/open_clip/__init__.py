@@ -63,13 +63,26 @@ class OpenCLIP(BaseAdapter):
         window: a cell's embedding is of the maximum over so many cells a side around it, an odd number. 1 is the
             paper's; more where a cell is smaller than what tells things apart (chosen here).
         size: side in pixels at which the merged model looks at a picture by default; none is the parent's own.
-        licence: of the weights.
+        licence: of the weights; none takes what is known of the tag's.
         """
         self._shape = HeadShape(layers=layers, hidden=hidden, cells=cells, window=window, size=size)
         self._model, self._pretrained, self._random, self._quickgelu = model, pretrained, random, quickgelu
         self._origin = trace(model=model, pretrained=pretrained, checkpoint=checkpoint, config=config, random=random)
         self.sources = self._origin.files
-        self.licence = licence or ("Apache-2.0" if self._origin.folder == TINY else "unknown")
+        self._licence = licence
+
+    @property
+    def licence(self) -> str:  # type: ignore[override]  # known once a tag is looked up, which imports open_clip
+        """Of the weights, as the options say, else as their publishers do."""
+        if self._licence is not None:
+            return self._licence
+        if self._origin.folder == TINY:
+            return "Apache-2.0"
+        if self._pretrained is None:
+            return "unknown"
+        from . import tags
+
+        return tags.licence(self._model, self._pretrained) or "unknown"
 
     def portable(self) -> dict[str, Any]:
         config = json.loads(self.config.model_dump_json())

@@ -11,7 +11,7 @@ from .config import Config
 if TYPE_CHECKING:
     from torch import nn
 
-    from .own import Projection
+    from ..text_aligned.own import Projection
     from .trunk import Trunk
 
 

@@ -11,8 +11,8 @@ from torchvision.ops import roi_align
 
 from vfmerge.adapter import Features, FeatureSpec
 
+from ..text_aligned.own import Projection
 from .config import Config
-from .own import Projection
 from .trunk import Trunk
 from .vit import positions
 

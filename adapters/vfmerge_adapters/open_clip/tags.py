@@ -15,6 +15,7 @@ import open_clip
 from vfmerge.errors import InputError, one_line
 
 from .config import Config, Preprocess
+from .licences import licence_of
 
 _LOG = logging.getLogger("vfmerge")
 
@@ -57,6 +58,12 @@ def fetch(model: str, tag: str) -> Path:
     except Exception as error:  # of the hub, the network, the disk: a dozen libraries' types
         message = f"pretrained: {tag!r} of {model} cannot be fetched ({error}); give a local file as `checkpoint`"
         raise InputError(one_line(message)) from error
+
+
+def licence(model: str, tag: str) -> str | None:
+    """Of a tag's weights, where it is known."""
+    repository = "/".join(str(_entry(model, tag).get("hf_hub", "")).split("/")[:2])
+    return licence_of(repository)
 
 
 def _entry(model: str, tag: str) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from vfmerge.adapter import Features, FeatureSpec
 from vfmerge.errors import InputError
 
+from ..text_aligned.own import Projection
 from ..text_aligned.regions import mean_under
 from .config import Config
-from .own import Projection
 from .trunk import Trunk
 
 _PYRAMIDS = (ConvNeXt, FastVit, ResNet)  # convolutional: they give a map of each stage and take any size
@@ -93,7 +93,7 @@ class Layers(Projection):
     def cells(self, alone: Tensor) -> Tensor:
         one = alone.permute(0, 2, 3, 1).flatten(0, 2)  # [N, S]
         known: Tensor = self.head(self.fc(self._normalise(one)))
-        return known.unflatten(0, (len(alone), *alone.shape[-2:])).permute(0, 3, 1, 2)
+        return known.unflatten(0, (alone.shape[0], *alone.shape[-2:])).permute(0, 3, 1, 2)
 
     def regions(
         self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]
@@ -135,7 +135,7 @@ class TokenPool(Projection):
     def cells(self, alone: Tensor) -> Tensor:
         one = alone.permute(0, 2, 3, 1).flatten(0, 2)  # [N, C]
         pooled = self.fc_norm(self.attn_pool(one.unsqueeze(1).expand(-1, 1 + self._whole, -1)))
-        return self.layers.cells(pooled.unflatten(0, (len(alone), *alone.shape[-2:])).permute(0, 3, 1, 2))
+        return self.layers.cells(pooled.unflatten(0, (alone.shape[0], *alone.shape[-2:])).permute(0, 3, 1, 2))
 
     def regions(
         self, features: Features, *, boxes: Tensor, masks: Tensor, owner: Tensor, frame: tuple[int, int]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from vfmerge.adapter import Features, FeatureSpec
 from vfmerge.errors import InputError
 
+from ..text_aligned.own import Projection
 from .config import Config
-from .own import Projection
 from .trunk import Trunk
 
 
@@ -50,7 +50,8 @@ class VitTrunk(Trunk):
         visual = self.visual
         x = visual.conv1(images)  # [B, C, h, w]
         h, w = x.shape[-2:]
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x.flatten(2).transpose(1, 2)], dim=1)  # [B, n, C]
+        summary = visual.class_embedding.expand(x.shape[0], 1, -1)
+        x = torch.cat([summary, x.flatten(2).transpose(1, 2)], dim=1)  # [B, n, C]
         return visual.ln_pre(x + positions(visual.positional_embedding, visual.grid_size, h, w)), (h, w)
 
 

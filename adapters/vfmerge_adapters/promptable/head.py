@@ -18,7 +18,10 @@ class PromptedHead(nn.Module, abc.ABC):
     """A neck, a prompt encoder and a mask decoder, which decodes the prompts of many images at once.
 
     side: pixels of the square at which it looks at a picture.
+    alike: whether it decodes only such prompts together as `prompts.alike` gives; `decode` takes any, and parts them.
     """
+
+    alike = False
 
     def __init__(self, *, side: int) -> None:
         super().__init__()

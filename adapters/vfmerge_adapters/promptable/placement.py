@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from vfmerge.errors import InputError
+
 from .prompts import Prompts
 
 if TYPE_CHECKING:
@@ -60,11 +62,12 @@ class Placement:
     ) -> Prompts:
         """Prompts of pixels of the picture, as in `PromptableImage.predict`, in pixels of the square, on a device.
 
-        Raises ValueError where there are none, or points without labels.
+        Raises InputError where there are none, or points without labels.
         """
         given = [each for each in (boxes, points, masks) if each is not None]
         if not given or (points is None) != (labels is None):
-            raise ValueError("give boxes, points with labels, or masks")
+            lacks = "no prompt" if not given else "points without labels, or labels without points"
+            raise InputError(f"predict: {lacks}; give boxes, points with their labels, or masks")
         count = len(given[0])
         coords, kinds = torch.zeros(count, 0, 2, device=device), torch.zeros(count, 0, dtype=torch.long, device=device)
         if points is not None and labels is not None:
@@ -94,8 +97,13 @@ def place(
     padding: none stretches the picture to fill the square.
     """
     placement = Placement(side=side, outer=picture.shape[:2], padded=padding is not None)
-    small = resize(picture, placement.inner)
-    square = torch.tensor(padding or (0.0, 0.0, 0.0), device=device).view(1, 3, 1, 1)
-    square = square.expand(1, 3, side, side).clone()
-    square[..., : placement.inner[0], : placement.inner[1]] = small.to(device).float() / 255
-    return square, placement
+    small = resize(picture, placement.inner).to(device).float() / 255
+    return fill(small[None], placement, padding=padding or (0.0, 0.0, 0.0)), placement
+
+
+def fill(small: Tensor, placement: Placement, *, padding: Colour) -> Tensor:
+    """Pictures [1, 3, h, w] in [0, 1] of a placement's inner size, in their square: [1, 3, S, S]."""
+    square = torch.tensor(padding, device=small.device).view(1, 3, 1, 1)
+    square = square.expand(1, 3, placement.side, placement.side).clone()
+    square[..., : placement.inner[0], : placement.inner[1]] = small
+    return square

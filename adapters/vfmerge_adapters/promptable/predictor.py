@@ -20,7 +20,7 @@ from vfmerge.errors import InputError
 
 from .head import PromptedHead
 from .image import SegmenterImage
-from .placement import Colour, Resize, place
+from .placement import Colour, Placement, Resize, fill, place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +44,7 @@ class Predictor(Promptable, abc.ABC):
         assert isinstance(network.head, PromptedHead)
         super().__init__(network)
         self.head = network.head
-        self._padding, self._resize = padding, resize
+        self.padding, self.resize = padding, resize
         self.fixed_size = network.head.side
         self._set: SegmenterImage | None = None
 
@@ -61,8 +61,25 @@ class Predictor(Promptable, abc.ABC):
         """
         picture = _order(image, image_format)
         square, placement = place(
-            picture, side=self.head.side, padding=self._padding, resize=self._resize, device=self.device
+            picture, side=self.head.side, padding=self.padding, resize=self.resize, device=self.device
         )
+        return self._remember(square, placement)
+
+    @torch.no_grad()
+    def set_torch_image(self, transformed_image: Tensor, original_image_size: tuple[int, int]) -> SegmenterImage:
+        """As `set_image`, of a picture [1, 3, h, w] in RGB, 0..255, that has its size in the input square already.
+
+        original_image_size: H, W that it had before. Raises InputError for another size.
+        """
+        placement = Placement(side=self.head.side, outer=tuple(original_image_size), padded=self.padding is not None)
+        if tuple(transformed_image.shape) != (1, 3, *placement.inner):
+            given, (height, width) = "x".join(map(str, transformed_image.shape)), placement.inner
+            raise InputError(f"transformed_image: is {given}; make it 1x3x{height}x{width}, as `transform` does")
+        small = transformed_image.to(self.device).float() / 255
+        return self._remember(fill(small, placement, padding=self.padding or (0.0, 0.0, 0.0)), placement)
+
+    def _remember(self, square: Tensor, placement: Placement) -> SegmenterImage:
+        """Encode a picture in its square [1, 3, S, S] in [0, 1]."""
         maps = self.head.embed(self.network.encode(square.to(self.dtype)))
         self._set = SegmenterImage(self.head, maps, placement=placement)
         return self._set

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _NOISE = 0.10  # of the box's side, one standard deviation
@@ -27,12 +28,35 @@ class Prompts:
     coords: float [M, n, 2], x and y in pixels of the input image.
     labels: int64 [M, n]: 1 a point inside, 0 outside, 2 and 3 a box's corners, -1 padding.
     masks: float [M, 1, 4h, 4w], logits of an earlier mask, or none.
+    alike: whether they are known to be such as `alike` gives, so that a decoder need not look, which a graph cannot.
     """
 
     owner: Tensor
     coords: Tensor
     labels: Tensor
     masks: Tensor | None = None
+    alike: bool = False
+
+
+def alike(prompts: Prompts) -> list[tuple[Tensor, Prompts]]:
+    """Rows of prompts that have as many points, int64 [m], and these prompts, for each number of points.
+
+    All points of a row are followed by one that is none, as SAM 2's are; where there are no points, by two.
+    """
+    counts = (prompts.labels >= 0).sum(1)
+    found = []
+    for real in counts.unique().tolist():
+        rows, ends = (counts == real).nonzero().squeeze(1), 1 if real else 2
+        part = dataclasses.replace(
+            prompts,
+            owner=prompts.owner[rows],
+            coords=F.pad(prompts.coords[rows, :real], (0, 0, 0, ends)),
+            labels=F.pad(prompts.labels[rows, :real], (0, ends), value=-1),
+            masks=None if prompts.masks is None else prompts.masks[rows],
+            alike=True,
+        )
+        found.append((rows, part))
+    return found
 
 
 def boxes_of(masks: Tensor) -> Tensor:

@@ -179,6 +179,13 @@ class SAM(BaseAdapter):
             named = ({"cells": target} for target in targets)
             marking.calibrate({"cells": head.standard}, named, pictures=self._distill.pictures)
 
+    def observe(self, head: Any, target: Any) -> None:
+        """Let the scale of features go on, where its statistics run."""
+        from vfmerge.features import marking
+
+        if self._learn == "features":
+            marking.observe({"cells": head.standard}, {"cells": target})
+
     def target(self, answer: Any) -> Any:
         """An embedding without its scale."""
         return answer if self._learn == "masks" else answer.parts["cells"]

@@ -101,7 +101,7 @@ class Head(PromptedHead, abc.ABC):
         sparse = self._embed_tokens(prompts, frame)
         source = embedding[prompts.owner] + self._embed_masks(prompts, h, w)  # [M, C, h, w]
         position = self._locate(centres(h, w, device=source.device)).permute(2, 0, 1).expand_as(source)
-        tokens = torch.cat([queries.expand(len(sparse), -1, -1), sparse], dim=1)
+        tokens = torch.cat([queries.expand(sparse.shape[0], -1, -1), sparse], dim=1)
         tokens, source = decoder.transformer(source, position, tokens)
         return tokens, decoder.output_upscaling(source.transpose(1, 2).unflatten(2, (h, w)))
 
@@ -119,7 +119,7 @@ class Head(PromptedHead, abc.ABC):
         encoder = self.prompt_encoder
         if prompts.masks is not None:
             return encoder.mask_downscaling(prompts.masks.to(encoder.no_mask_embed.weight.dtype))
-        return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(prompts.owner), -1, h, w)
+        return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(prompts.owner.shape[0], -1, h, w)
 
 
 class MaskHead(Head):

@@ -44,6 +44,11 @@ class SamSegmenter(Predictor):
         return Sam(*parts, pixel_mean=list(PIXEL_MEAN), pixel_std=list(PIXEL_STD)).to(self.device).eval()
 
     @property
+    def model(self) -> Sam:
+        """What a `SamPredictor` calls its `Sam`."""
+        return self.sam
+
+    @property
     def image_encoder(self) -> Encoder:
         return Encoder(self.network)
 

@@ -26,7 +26,7 @@ def mean_under(x: Tensor, masks: Tensor, owner: Tensor) -> Tensor:
     shares = (inside | ~inside.any(1, keepdim=True)).to(x)
     shares = shares / shares.sum(1, keepdim=True)
     every = torch.einsum("mn,bcn->mbc", shares, x.flatten(2))
-    return every[torch.arange(len(owner), device=owner.device), owner]
+    return every[torch.arange(owner.shape[0], device=owner.device), owner]
 
 
 def embed_regions(head: TextAligned, trunk: nn.Module, images: Tensor, masks: Tensor) -> Tensor:

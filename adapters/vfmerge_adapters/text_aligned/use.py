@@ -109,6 +109,8 @@ class PictureText(ImageText, abc.ABC):
         if isinstance(texts, Tensor):
             embeddings = self.head.text(texts.to(self.device)).float()
             return F.normalize(embeddings, dim=-1) if normalize else embeddings
+        if not len(texts) and not isinstance(texts, str):
+            return torch.zeros(0, self.head.embedding, device=self.device)
         with torch.no_grad():
             return F.normalize(self.embed_texts([texts] if isinstance(texts, str) else texts).float(), dim=-1)
 
@@ -131,11 +133,15 @@ class PictureText(ImageText, abc.ABC):
 
     def _embed(self, images: Tensor, *, normalize: bool) -> Tensor:
         """Embeddings [B, D] of images [B, 3, H, W] in [0, 1]; a parent looks at them at its own size."""
+        if not len(images):
+            return torch.zeros(0, self.head.embedding, device=self.device)
         embeddings = self.head.embed(self.network.encode(self.network.fit(images)))
         return F.normalize(embeddings, dim=-1) if normalize else embeddings
 
     def _restore(self, images: Tensor) -> Tensor:
         """What `preprocess` gave, [B, 3, H, W], as colours in [0, 1]: normalisation is the trunk's own."""
+        if images.shape[1] != 3:
+            raise InputError(f"images: have {images.shape[1]} channels; give RGB, [B, 3, H, W], as `preprocess` does")
         self._require(*images.shape[-2:])
         mean, std = (torch.tensor(each, device=self.device).view(3, 1, 1) for each in (self._mean, self._std))
         return (images.to(self.device, torch.promote_types(images.dtype, torch.float32)) * std + mean).to(self.dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from vfmerge import spdx
 from vfmerge.adapter import FeatureSpec
 from vfmerge.features.parent import FeatureParent
 from vfmerge.features.settings import Distill
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .network import View
-
-_SPDX = {each.lower(): each for each in ("Apache-2.0", "BSD-3-Clause", "CC-BY-4.0", "CC-BY-NC-4.0", "MIT")}
 
 
 class Timm(FeatureParent):
@@ -72,7 +71,9 @@ class Timm(FeatureParent):
             return self._licence
         known = self._origin.settings is not None or (self._origin.tag is not None and not self._origin.random)
         told = (self._settings.license if known else None) or "unknown"
-        return _SPDX.get(told, told)
+        # Apple has published DFN for research alone since February 2025; timm 1.0 has the licence of before.
+        changed = self._origin.tag is not None and self._origin.tag.startswith("dfn")
+        return "apple-amlr" if changed and told == "apple-ascl" else spdx.spelt(told)
 
     def portable(self) -> dict[str, Any]:
         shape = self._shape

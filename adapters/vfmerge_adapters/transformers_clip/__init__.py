@@ -63,15 +63,20 @@ class CLIP(BaseAdapter):
         window: a cell's embedding is of the maximum over so many cells a side around it, an odd number. 1 is the
             paper's; more where a cell is smaller than what tells things apart (chosen here).
         size: side in pixels at which the merged model looks at a picture by default; none is the parent's own.
-        licence: of the weights.
+        licence: of the weights; none takes the word of their card.
         """
         self._shape = HeadShape(layers=layers, hidden=hidden, cells=cells, window=window, size=size)
         self._origin = trace(model=model, random=random, config=config, preprocessor=preprocessor)
         self._vocabulary = vocabulary
         self.sources = self._origin.files
-        self.licence = licence or "unknown"
+        self._licence = licence
         if self._origin.repository is None:  # of one on the hub nothing is known yet
             _require_type(self._origin)
+
+    @property
+    def licence(self) -> str:  # type: ignore[override]  # known once the card is read, which may lie on the hub
+        """Of the weights, as the options say, else their card."""
+        return self._licence or self._origin.licence
 
     def portable(self) -> dict[str, Any]:
         options = {

@@ -23,10 +23,11 @@ from vfmerge.errors import InputError, one_line
 from ..hub import network
 from ..hub.origin import Origin
 from ..hub.preprocess import Preprocess
+from ..text_aligned.own import Projection
 from ..transformers_vision.families import FAMILIES
 from ..transformers_vision.trunk import Trunk
 from . import vocabulary
-from .own import OwnHead, Pool, Product, Projection
+from .own import OwnHead, Pool, Product, cells_seen, values
 from .text import TextTower
 
 
@@ -126,7 +127,14 @@ class Towers:
         return Trunk(vision, see=self._family.see, stride=stride, own=self.size, preprocess=self.preprocess)
 
     def _head(self, text: TextTower, projection: Projection) -> OwnHead:
-        return OwnHead(text, projection, embedding=self.embedding, size=self.size, stride=max(self.spec.strides))
+        return OwnHead(
+            text,
+            projection,
+            alone=cells_seen if self._siglip else values,
+            embedding=self.embedding,
+            size=self.size,
+            stride=max(self.spec.strides),
+        )
 
 
 def _configure(origin: Origin, *, siglip: bool) -> Any:

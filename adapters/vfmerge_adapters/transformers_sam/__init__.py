@@ -40,7 +40,7 @@ class TransformersSAM(BaseAdapter):
     size: side in pixels at which the parent teaches; none is the size that the merged model learns at.
     focal, dice: weights of the two mask losses; SAM's own are 20 and 1.
     iou: weight of the squared error on predicted IoU scores. Not in SAM-CLIP; SAM's own training had 1.
-    licence: of the weights.
+    licence: of the weights; none takes the word of their card.
     """
 
     interface = 2
@@ -65,7 +65,12 @@ class TransformersSAM(BaseAdapter):
         self._size = size
         self._rehearsal = Rehearsal(focal=focal, dice=dice, iou=iou)
         self.sources = self._origin.files
-        self.licence = licence or "unknown"
+        self._licence = licence
+
+    @property
+    def licence(self) -> str:  # type: ignore[override]  # known once the card is read, which may lie on the hub
+        """Of the weights, as the options say, else their card."""
+        return self._licence or self._origin.licence
 
     def portable(self) -> dict[str, Any]:
         normalisation = self._normalisation

@@ -44,7 +44,7 @@ def embed_tokens(embedding: nn.Module, kinds: Tensor, prompts: Prompts, frame: t
 def embed_masks(encoder: nn.Module, prompts: Prompts, *, h: int, w: int) -> Tensor:
     """Rough masks as maps [M, C, h, w], or what stands for none."""
     if prompts.masks is None:
-        return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(prompts.owner), -1, h, w)
+        return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(prompts.owner.shape[0], -1, h, w)
     masks = prompts.masks.to(encoder.no_mask_embed.weight.dtype)
     if masks.shape[-2:] != (4 * h, 4 * w):
         masks = F.interpolate(masks, size=(4 * h, 4 * w), mode="bilinear", align_corners=False, antialias=True)

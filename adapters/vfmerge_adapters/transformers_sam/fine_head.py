@@ -5,16 +5,13 @@ Axis letters: B images, C channels, h x w cells, M prompts of all images togethe
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfmerge.adapter import Batch, Features
 
 from ..promptable.head import PromptedHead
-from ..promptable.prompts import Prompts
+from ..promptable.prompts import Prompts, alike
 from .decoding import attend, embed_cells, embed_masks, embed_tokens, nothing, project
 
 
@@ -24,6 +21,8 @@ class FineHead(PromptedHead):
     The decoder's judgement whether the object is there at all, which a video needs, is kept as it is.
     forgetful: whether the map that is attended to is told that there is no memory of earlier frames.
     """
+
+    alike = True
 
     def __init__(self, model: nn.Module, *, neck: nn.Module, side: int, forgetful: bool) -> None:
         super().__init__(side=side)
@@ -45,12 +44,13 @@ class FineHead(PromptedHead):
 
     def decode(self, maps: tuple[Tensor, ...], prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Prompts of as many tokens are decoded together: a token that is none, beside others, is attended to."""
-        counts = (prompts.labels >= 0).sum(1)
-        rows = [(counts == count).nonzero().squeeze(1) for count in counts.unique().tolist()]
-        if not rows:
+        if prompts.alike:
+            return self._decode_alike(maps, prompts, frame)
+        parts = alike(prompts)
+        if not parts:
             return nothing(maps, count=self.mask_decoder.num_mask_tokens)
-        logits, ious = zip(*(self._decode_alike(maps, _rows(prompts, each), frame) for each in rows), strict=True)
-        order = torch.cat(rows).argsort()
+        logits, ious = zip(*(self._decode_alike(maps, each, frame) for _, each in parts), strict=True)
+        order = torch.cat([rows for rows, _ in parts]).argsort()
         return torch.cat(logits)[order], torch.cat(ious)[order]
 
     def single(self, logits: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,7 @@ class FineHead(PromptedHead):
         kinds = torch.cat([encoder.not_a_point_embed.weight, encoder.point_embed.weight])
         sparse = embed_tokens(encoder.shared_embedding, kinds, prompts, frame)
         asked = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
-        tokens = torch.cat([asked.expand(len(sparse), -1, -1), sparse], dim=1)
+        tokens = torch.cat([asked.expand(sparse.shape[0], -1, -1), sparse], dim=1)
         source = embedding + embed_masks(encoder, prompts, h=h, w=w)
         position = embed_cells(self.places, h=h, w=w, device=embedding.device)
         tokens, source = attend(decoder, tokens, source, position)
@@ -85,16 +85,3 @@ class FineHead(PromptedHead):
         upscaled = decoder.activation(decoder.upscale_conv2(upscaled) + finest)  # [M, C / 8, 4h, 4w]
         masks = tokens[:, 2 : 2 + decoder.num_mask_tokens]
         return project(decoder, masks, upscaled), decoder.iou_prediction_head(tokens[:, 1])
-
-
-def _rows(prompts: Prompts, rows: Tensor) -> Prompts:
-    """Some of the prompts, all of as many tokens; SAM 2 ends them by one that is none, and an empty one by two."""
-    real = int((prompts.labels[rows[0]] >= 0).sum())
-    ends = 1 if real else 2
-    return dataclasses.replace(
-        prompts,
-        owner=prompts.owner[rows],
-        coords=F.pad(prompts.coords[rows, :real], (0, 0, 0, ends)),
-        labels=F.pad(prompts.labels[rows, :real], (0, ends), value=-1),
-        masks=None if prompts.masks is None else prompts.masks[rows],
-    )

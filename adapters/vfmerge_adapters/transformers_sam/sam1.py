@@ -122,13 +122,13 @@ class Head(PromptedHead):
 
     def decode(self, maps: tuple[Tensor, ...], prompts: Prompts, frame: tuple[int, int]) -> tuple[Tensor, Tensor]:
         encoder, decoder, (embedding,) = self.prompt_encoder, self.mask_decoder, maps
-        if not len(prompts.owner):
+        if not prompts.owner.shape[0]:
             return nothing(maps, count=decoder.num_mask_tokens)
         h, w = embedding.shape[-2:]
         places = encoder.shared_embedding
         kinds = torch.cat([each.weight for each in (encoder.not_a_point_embed, *encoder.point_embed)])
         sparse = embed_tokens(places, kinds, prompts, frame)
-        asked = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(len(sparse), -1, -1)
+        asked = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(sparse.shape[0], -1, -1)
         source = embedding[prompts.owner] + embed_masks(encoder, prompts, h=h, w=w)
         position = embed_cells(places, h=h, w=w, device=embedding.device)
         tokens, source = attend(decoder, torch.cat([asked, sparse], dim=1), source, position)

@@ -50,14 +50,19 @@ class Vision(FeatureParent):
         preprocessor: with it, the content of a `preprocessor_config.json`.
         size: side in pixels at which the parent teaches; none is the stream's own.
         distill: losses on its features, their scale, and the head that learns them.
-        licence: of the weights.
+        licence: of the weights; none takes the word of their card.
         """
         super().__init__(size=size, distill=distill)
         self._origin = trace(model=model, random=random, config=config, preprocessor=preprocessor)
         self.sources = self._origin.files
-        self.licence = licence or "unknown"
+        self._licence = licence
         if self._origin.repository is None:  # of one on the hub nothing is known yet
             _choose(self._origin)
+
+    @property
+    def licence(self) -> str:  # type: ignore[override]  # known once the card is read, which may lie on the hub
+        """Of the weights, as the options say, else their card."""
+        return self._licence or self._origin.licence
 
     def portable(self) -> dict[str, Any]:
         options = {

@@ -73,7 +73,7 @@ def _see_mae(model: Any, images: Tensor) -> Features:
     import torch
 
     cells = (images.shape[-2] // model.config.patch_size) * (images.shape[-1] // model.config.patch_size)
-    noise = torch.arange(cells, device=images.device, dtype=torch.float32).expand(len(images), -1)
+    noise = torch.arange(cells, device=images.device, dtype=torch.float32).expand(images.shape[0], -1)
     tokens = model(images, noise=noise, interpolate_pos_encoding=True).last_hidden_state
     return divide(model, images, tokens)
 
