@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import metadata_load
 from transformers import AutoModel
 from vfmerge_adapters.exports.transformers import Transformers
 
-from vfmerge import export, model
+from vfmerge import export, model, retention
+from vfmerge.cli import main
 from vfmerge.errors import RunError
 
 
@@ -27,6 +29,19 @@ def test_auto_model_has_the_very_model(finished: Path, tmp_path: Path) -> None:
     loaded = model.load(tmp_path / "auto")
     assert torch.equal(loaded.clip.encode_text(["a star"]), source.clip.encode_text(["a star"]))
     assert "AutoModel.from_pretrained" in made.usage
+
+
+def test_card_and_recipe_come_along(finished: Path, tmp_path: Path) -> None:
+    """As they are: the hub reads the one, and by the other `vfmerge eval` finds the figures of the run again."""
+    export.export(finished, kind="transformers", out=tmp_path / "auto")
+    for name in ("README.md", "recipe.yaml"):
+        assert (tmp_path / "auto" / name).read_bytes() == (finished / "merged" / name).read_bytes()
+    front = metadata_load(tmp_path / "auto" / "README.md")
+    assert front is not None
+    assert (front["library_name"], front["pipeline_tag"]) == ("vfmerge", "image-segmentation")
+    assert {"mask-generation", "zero-shot-image-classification"} <= set(front["tags"])
+    assert main(["eval", str(tmp_path / "auto"), "--device", "cpu"]) == 0
+    assert retention.read(tmp_path / "auto.retention.json") == retention.read(finished / "retention.json")
 
 
 def test_another_number_is_noticed(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

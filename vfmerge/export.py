@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from vfmerge import commit, config, plugins, random
+from vfmerge import commit, config, home, plugins, random
 from vfmerge.config import Config
 from vfmerge.errors import InputError, RunError, one_line
 from vfmerge.problem import shown, suggestion
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from vfmerge.capability import Capability
+    from vfmerge.figures import Comparison, Figure
     from vfmerge.model import MergedModel
 
+_Loaded = TypeVar("_Loaded")
 _FRAMES = ((60, 88), (104, 72), (50, 50))  # height and width of the pictures that are asked about: every shape
 _COARSE = 6  # blots a side, so that there is something to outline
 
@@ -34,11 +37,13 @@ class Export(abc.ABC):
     """One merged model, or one task of it, in another tool's files. The first line of its docstring is what it is.
 
     tolerance: the most that an answer may differ by. capability: what a task must offer to be exported; none exports
-    the model whole. suffixes: how the name of the one file may end that is written; none writes a folder.
+    the model whole. benchmarks: the kinds that what was written can be measured by; none is any.
+    suffixes: how the name of the one file may end that is written; none writes a folder.
     """
 
     tolerance: ClassVar[float]
     capability: ClassVar[str | None]
+    benchmarks: ClassVar[tuple[str, ...] | None]
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: MergedModel, *, made: Config, task: str) -> None:
@@ -62,6 +67,10 @@ class Export(abc.ABC):
         """The same of what lies at the path, as the other tool itself loads it."""
 
     @abc.abstractmethod
+    def capabilities(self, path: Path) -> Mapping[str, Capability]:
+        """What a person does with what lies at the path, by task, through the other tool: `benchmarks` measure it."""
+
+    @abc.abstractmethod
     def usage(self, path: Path) -> str:
         """Lines of Python that load it."""
 
@@ -81,40 +90,50 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written, how near it is to the model, and how it is loaded."""
+    """What was written, how near it is to the model, what it measures if that was wanted, and how it is loaded."""
 
     differences: tuple[Difference, ...]
+    figures: tuple[Figure, ...]
     usage: str
 
 
-def export(source: Path, *, kind: str, out: Path, task: str | None = None) -> Exported:
-    """Write a merged model, given by its folder or its run's, as files of that kind at `out`, where nothing is yet.
+def export(
+    source: str | Path, *, kind: str, out: Path, task: str | None = None, measure: Sequence[str] | None = None
+) -> Exported:
+    """Write a merged model as files of that kind at `out`, where nothing is yet.
 
-    task: which one, where several would do. Raises InputError where the model, the kind or the path will not do, and
-    RunError where what was written answers otherwise than the model: then nothing is there.
+    source: the folder of the model, or of its run, or its id on the hub. task: which one, where several would do.
+    measure: also measure what was written, by the benchmarks of the model's recipe with these changes, `key=value`.
+    Raises InputError where the model, the kind, the path or the recipe will not do, and RunError where what was written
+    answers or measures otherwise than the model: then nothing is there.
     """
     cls = plugins.find("exports", kind)
     assert issubclass(cls, Export)
     _require_free(cls, kind, out)
-    folder = source / "merged" if (source / "merged").is_dir() else source
+    found = home.find(source)
 
     from vfmerge.model import load
 
-    model, made = load(folder), config.read(folder)
+    model, made = load(found.folder), config.read(found.folder)
     exporter = cls(model, made=made, task=_choose(cls, model, kind=kind, task=task))
     reason = exporter.refusal()
     if reason is not None:
         raise InputError(one_line(f"--to {kind}: {reason}"))
+    comparison = None if measure is None else _comparison(exporter, found.recipe, measure)
     differences: list[Difference] = []
+    figures: list[Figure] = []
 
     def write(temporary: Path) -> None:
         exporter.write(temporary)
-        answered = _ask(exporter, temporary, kind=kind)
+        answered = _ask(exporter.answered, temporary, kind=kind)
         differences.extend(compare(exporter.expected(), answered, tolerance=exporter.tolerance))
         _require_small(differences, kind=kind, out=out)
+        if comparison is not None:
+            figures.extend(comparison.measure(model, _ask(exporter.capabilities, temporary, kind=kind)))
+            _require_same(figures, kind=kind, out=out)
 
     (commit.write_file if cls.suffixes else commit.commit)(out, write)
-    return Exported(differences=tuple(differences), usage=exporter.usage(out))
+    return Exported(differences=tuple(differences), figures=tuple(figures), usage=exporter.usage(out))
 
 
 def compare(expected: Mapping[str, Tensor], answered: Mapping[str, Tensor], *, tolerance: float) -> list[Difference]:
@@ -174,10 +193,23 @@ def _choose(cls: type[Export], model: MergedModel, *, kind: str, task: str | Non
     return task or able[0]
 
 
-def _ask(exporter: Export, path: Path, *, kind: str) -> Mapping[str, Tensor]:
+def _comparison(exporter: Export, source: Path, overrides: Sequence[str]) -> Comparison:
+    from vfmerge.figures import Comparison
+
+    every = list(exporter.model.adapters)
+    return Comparison(
+        source,
+        overrides,
+        benchmarks=exporter.benchmarks,
+        tasks=every if exporter.capability is None else [exporter.task],
+        among=every,
+    )
+
+
+def _ask(load: Callable[[Path], _Loaded], path: Path, *, kind: str) -> _Loaded:
     """What was written answers. Raises RunError where the other tool cannot load it."""
     try:
-        return exporter.answered(path)
+        return load(path)
     except (InputError, RunError):
         raise
     except Exception as error:  # anything: it is somebody else's code
@@ -192,3 +224,11 @@ def _require_small(differences: list[Difference], *, kind: str, out: Path) -> No
         worst = max(far, key=lambda each: (each.largest != each.largest, each.largest))
         apart = f"{worst.answer} differs by {worst.largest:.1e}, more than {worst.tolerance:.0e}"
         raise RunError(one_line(f"--to {kind}: {apart}, so {out} was not written; please report it"))
+
+
+def _require_same(figures: Sequence[Figure], *, kind: str, out: Path) -> None:
+    """Raise RunError that names the first figure that is another than the model's."""
+    for each in figures:
+        if not each.same:
+            apart = f"{each.evaluation} {each.metric} is {each.exported:.4f}, and the model's {each.model:.4f}"
+            raise RunError(one_line(f"--to {kind}: {apart}, so {out} was not written; please report it"))

@@ -15,6 +15,8 @@ from vfmerge.export import Export, pictures
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vfmerge.capability import Capability
+
     from .clip_folder import Folder
 
 _OTHER = "its text tower is none of open_clip's; export to onnx or torch"
@@ -25,6 +27,7 @@ class OpenCLIP(Export):
 
     tolerance = 1e-4  # of unit embeddings
     capability = "image_text"
+    benchmarks = ("retrieval", "zero_shot_classification")
 
     def refusal(self) -> str | None:
         from .clip_folder import is_clip
@@ -43,6 +46,11 @@ class OpenCLIP(Export):
         from .clip_proof import ask_open_clip
 
         return ask_open_clip(path, pictures())
+
+    def capabilities(self, path: Path) -> Mapping[str, Capability]:
+        from .embedded import Embedded
+
+        return {self.task: Embedded(path)}
 
     def usage(self, path: Path) -> str:
         name = f"local-dir:{path}"

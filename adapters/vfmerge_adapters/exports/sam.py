@@ -11,12 +11,15 @@ from vfmerge.export import Export, pictures
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vfmerge.capability import Capability
+
 
 class SegmentAnything(Export):
     """A SAM's state dict for segment_anything: sam_model_registry, SamPredictor, SamAutomaticMaskGenerator."""
 
     tolerance = 1e-4  # of mask logits, and of IoU scores
     capability = "promptable"
+    benchmarks = ("promptable",)
     suffixes = (".safetensors", ".pth")
 
     def refusal(self) -> str | None:
@@ -48,6 +51,12 @@ class SegmentAnything(Export):
         from .sam_state import geometry_of, load
 
         return ask_predictor(load(path, geometry_of(self.model.network(self.task))), pictures())
+
+    def capabilities(self, path: Path) -> Mapping[str, Capability]:
+        from .predicted import Predicted
+        from .sam_state import geometry_of, load
+
+        return {self.task: Predicted(load(path, geometry_of(self.model.network(self.task))))}
 
     def usage(self, path: Path) -> str:
         from .sam_state import geometry_of, variant_of

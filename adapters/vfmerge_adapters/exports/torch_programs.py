@@ -6,26 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .graph_export import GraphExport, Run
+from .graph_export import GraphExport
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.export import ExportedProgram
 
-    from .graphs import Graph
+    from .graph import Graph
+    from .graph_proof import Run
 
 
 class TorchPrograms(GraphExport):
-    """torch.export programs (.pt2): encoder, mask decoder, CLIP head and text tower, any batch."""
+    """torch.export programs (.pt2): encoder, mask decoders, heads, text tower, names of masks, any batch."""
 
     tolerance = 1e-4
     suffix = ".pt2"
 
-    def compile(self, graph: Graph, path: Path) -> None:
+    def compile(self, graph: Graph, program: ExportedProgram, path: Path) -> None:
         import torch
 
-        from .tracing import trace
+        program.example_inputs = None  # which the file would hold: of a neck at 1024 pixels, hundreds of megabytes
+        torch.export.save(program, path)
 
-        torch.export.save(trace(graph), path)
+    def remark(self, program: ExportedProgram) -> str:
+        theirs = any(str(node.target).startswith("torchvision.") for node in program.graph.nodes)
+        return "import torchvision before it is loaded, for its operators" if theirs else ""
 
     def load(self, path: Path, graph: Graph) -> Run:
         import torch
@@ -41,4 +46,5 @@ class TorchPrograms(GraphExport):
 
     def usage(self, path: Path) -> str:
         first = str(path / (self._graphs[0].name + self.suffix))
-        return f"import torch\nencoder = torch.export.load({first!r}).module()  # and so on: see graphs.json"
+        load = f"import torch\nencoder = torch.export.load({first!r}).module()"
+        return f"{load}  # and so on: see graphs.json{self.left_out}"

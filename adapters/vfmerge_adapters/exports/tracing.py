@@ -10,7 +10,7 @@ from torch.export import Dim, ExportedProgram
 
 from vfmerge import attention
 
-from .graphs import Graph
+from .graph import Graph
 
 
 @torch.no_grad()
@@ -18,10 +18,7 @@ def trace(graph: Graph) -> ExportedProgram:
     """What the graph's module computes, for every length of its free axes from 1 on."""
     with attention.apart(), torch.random.fork_rng(devices=[]):
         return torch.export.export(
-            graph.module.eval(),
-            tuple(graph.inputs.values()),
-            dynamic_shapes=_axes(graph),
-            strict=True,  # else `len` of a tensor would fix it
+            graph.module.eval(), tuple(graph.inputs.values()), dynamic_shapes=_axes(graph), strict=False
         )
 
 

@@ -14,6 +14,8 @@ from vfmerge.export import Export, pictures
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from vfmerge.capability import Capability
+
     from ..auto.model import VfmergeModel
 
 
@@ -22,6 +24,7 @@ class Transformers(Export):
 
     tolerance = 0.0
     capability = None
+    benchmarks = None
 
     def refusal(self) -> str | None:
         return None
@@ -36,6 +39,12 @@ class Transformers(Export):
         from transformers import AutoModel
 
         return _answers(AutoModel.from_pretrained(path))
+
+    def capabilities(self, path: Path) -> Mapping[str, Capability]:
+        from transformers import AutoModel
+
+        found: Mapping[str, Capability] = AutoModel.from_pretrained(path).merged.capabilities()
+        return found
 
     def usage(self, path: Path) -> str:
         return f"import vfmerge\nfrom transformers import AutoModel\nmodel = AutoModel.from_pretrained({str(path)!r})"
