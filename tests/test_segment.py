@@ -15,13 +15,14 @@ from torch import Tensor
 from vfmerge_adapters.open_clip import OpenCLIP
 from vfmerge_adapters.sam import SAM
 
-from vfmerge import images
+from vfmerge import images, reduction
 from vfmerge.benchmarks.cells import Cells
-from vfmerge.benchmarks.two_heads import TwoHeads
+from vfmerge.benchmarks.two_heads import Claims, TwoHeads
+from vfmerge.candidates import NOTHING, Candidates
 from vfmerge.capability import ImageText
 from vfmerge.errors import InputError
 from vfmerge.model import MergedModel
-from vfmerge.segmentation import NOTHING, Segmentation, Segmenter
+from vfmerge.segmentation import Segmentation, Segmenter
 from vfmerge.square import Square, SquarePrompts
 
 SIDE = 96  # of the tiny SAM's input
@@ -116,6 +117,54 @@ def test_labels_are_those_that_the_benchmark_measures(oracle: dict[str, ImageTex
     assert (np.where(measured == 2, NOTHING, measured) == found.labels).mean() > 0.999
 
 
+@pytest.mark.parametrize("frame", [(380, 300), (300, 300), (180, 420)])
+def test_large_pictures_are_found_as_others(
+    oracle: dict[str, ImageText], monkeypatch: pytest.MonkeyPatch, frame: tuple[int, int]
+) -> None:
+    """Masks compete at a smaller size, no larger than need be; those that are left differ at their edges alone."""
+    picture, truth = scene(*frame)
+    segmenter = Segmenter(oracle, ["red", "blue"])
+    whole = segmenter.segment(picture)
+    sizes: list[torch.Size] = []
+    weigh = TwoHeads._weigh
+
+    def spying(self: TwoHeads, masks: Tensor, labels: Tensor, chance: Tensor) -> Tensor:
+        sizes.append(masks.shape[1:])
+        return weigh(self, masks, labels, chance)
+
+    monkeypatch.setattr(TwoHeads, "_weigh", spying)
+    monkeypatch.setattr(reduction, "SIDE", 200)
+    found = segmenter.segment(picture)
+    assert max(map(max, sizes)) == 200
+    assert (found.labels.dtype, found.labels.shape, found.masks.shape) == (np.int64, frame, whole.masks.shape)
+    assert (found.labels == whole.labels).mean() > 0.99
+    assert sorted(found.mask_classes) == sorted(whole.mask_classes) == [0, 1]
+    for mask, label, score in zip(found.masks, found.mask_classes, found.scores, strict=True):
+        (same,) = np.flatnonzero(whole.mask_classes == label)
+        assert iou(mask, whole.masks[same]) > 0.98
+        assert score == pytest.approx(whole.scores[same], abs=0.02)
+        assert iou(found.labels == label, truth == label) > 0.85
+        assert (mask[found.labels == label]).all()
+
+
+def test_labels_of_a_large_picture_part_where_they_did() -> None:
+    """Where masks of two classes overlap, the nearer label decides; where a third won that was not kept, nothing is."""
+    reduced = reduction.Reduction(frame=(40, 80), inner=(10, 20))
+    logits, labels = -torch.ones(3, 10, 20), np.full((10, 20), NOTHING)
+    logits[0, 1:9, 1:14] = logits[1, 1:9, 8:19] = 1
+    logits[2, 1:4, 1:5] = 1
+    labels[1:9, 1:11], labels[1:9, 11:19], labels[1:4, 1:5] = 0, 1, 2
+    found = Candidates(reduced)
+    found.add(Claims(labels=torch.tensor([0, 1]), logits=logits[:2], strength=(logits[:2] > 0) * 0.9))
+    kept = found.choose(labels)
+    large = found.labels(kept, labels, masks=found.masks(kept))
+    assert [each.label for each in kept] == [0, 1]
+    assert (large[20, 8:43] == 0).all()
+    assert (large[20, 45:72] == 1).all()
+    assert (large[6:14, 6:18] == NOTHING).all()
+    assert (large[:2] == NOTHING).all()
+
+
 def test_nothing_is_an_answer(oracle: dict[str, ImageText]) -> None:
     """A picture with none of the things has no mask, and a map of nothing."""
     found = Segmenter(oracle, ["red", "blue"]).segment(np.full((70, 90, 3), GROUND, dtype=np.uint8))
@@ -184,7 +233,15 @@ def test_half_precision_finds_the_same(oracle: dict[str, ImageText], merged: Mer
         (["cat", "cat "], {}, "classes: 'cat' is given twice"),
         (["cat"], {"background": "cat"}, "background: 'cat' is one of the classes"),
         (["cat"], {"background": None}, "background: none, so a single class is everywhere"),
+        (["cat"], {"background": " cat "}, "background: ' cat ' is one of the classes"),
+        (["cat"], {"background": ""}, "background: '' is no name; give each a text"),
         (["cat"], {"threshold": 1.0}, "threshold: 1.0 is no probability below 1"),
+        (["cat"], {"threshold": "x"}, "threshold: 'x' is no probability below 1; give 0.5, for example"),
+        (["cat"], {"threshold": None}, "threshold: null is no probability below 1"),
+        (["cat"], {"templates": "foo"}, "templates: 'foo' cannot be used; give openai, vild, plain, or a list"),
+        (["cat"], {"templates": ["a photo"]}, 'templates: ["a photo"] cannot be used; give openai'),
+        (["cat"], {"templates": ["a {}", "{} {}"]}, 'templates: ["a {}", "{} {}"] cannot be used'),
+        (["cat"], {"promptable": ["sam"]}, 'promptable: ["sam"] is no such head of this model; give sam'),
         (["cat"], {"image_text": "sam"}, "image_text: 'sam' is no such head of this model; give clip"),
     ],
 )

@@ -31,24 +31,31 @@ class Heads:
         )
 
 
-def only(able: Mapping[str, Able], *, wanted: Sequence[str] = (), kind: str) -> Able:
-    """The head that is wanted, or the only one there is.
+def choose(able: Mapping[str, Able], *, wanted: Sequence[str] = (), kind: str, option: str | None = None) -> str:
+    """The task of the head that is wanted, or of the only one there is.
 
     able: heads of one kind, by task. wanted: tasks, of which the first that is able is taken. kind: what stands before
-    errors. Raises InputError where there is no head, or several and none is wanted.
+    errors. option: by which a person says what is wanted, where that is not called as the kind is.
+    Raises InputError where there is no head, or several and none is wanted.
     """
     chosen = next((task for task in wanted if task in able), None)
     if chosen is not None:
-        return able[chosen]
+        return chosen
     if not able:
         raise InputError(f"{kind}: this model has no such head; take one that has")
     if len(able) > 1:
-        raise InputError(one_line(f"{kind}: this model has several such heads; name one: {' or '.join(able)}"))
-    return next(iter(able.values()))
+        remedy = f"name one{f' by {option}' if option else ''}: {' or '.join(able)}"
+        raise InputError(one_line(f"{kind}: this model has several such heads; {remedy}"))
+    return next(iter(able))
 
 
-def require(task: str, able: Mapping[str, Capability], *, kind: str) -> None:
+def only(able: Mapping[str, Able], *, wanted: Sequence[str] = (), kind: str, option: str | None = None) -> Able:
+    """The head itself, chosen as `choose` does."""
+    return able[choose(able, wanted=wanted, kind=kind, option=option)]
+
+
+def require(task: object, able: Mapping[str, Capability], *, kind: str) -> None:
     """Raise InputError if a task is not among the heads of a kind."""
-    if task not in able:
+    if not isinstance(task, str) or task not in able:
         there = " or ".join(able) or "another model"
         raise InputError(one_line(f"{kind}: {shown(task)} is no such head of this model; give {there}"))

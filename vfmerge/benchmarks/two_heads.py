@@ -29,7 +29,7 @@ from .cells import Cells
 if TYPE_CHECKING:
     from torch import Tensor
 
-_AT_ONCE, _PIXELS = 32, 2**26  # at most so many prompts, and pixels of logits, are decoded in one call
+_AT_ONCE, _PIXELS = 32, 2**24  # at most so many prompts, and pixels of logits, are decoded in one call
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,14 +88,19 @@ class TwoHeads:
             best = torch.maximum(best, strength)
         return labels.cpu().numpy()
 
-    def claims(self, picture: np.ndarray, chance: Tensor, *, name: str) -> Iterator[Claims]:
-        """What the cells' probabilities of classes [K, h, w] call up in a picture, some things at a time."""
+    def claims(
+        self, picture: np.ndarray, chance: Tensor, *, name: str, frame: tuple[int, int] | None = None
+    ) -> Iterator[Claims]:
+        """What the cells' probabilities of classes [K, h, w] call up in a picture, some things at a time.
+
+        frame: H, W of the masks, where the promptable's are not of the picture's size.
+        """
         import torch
 
         things = self._find(chance.cpu().numpy())
         if not things:
             return
-        frame = (picture.shape[0], picture.shape[1])
+        frame = frame or (picture.shape[0], picture.shape[1])
         image = self._promptable.set_image(picture)
         size = max(1, min(_AT_ONCE, _PIXELS // (frame[0] * frame[1])))
         for start in range(0, len(things), size):
@@ -161,7 +166,6 @@ class TwoHeads:
 
     def _weigh(self, masks: Tensor, labels: Tensor, chance: Tensor) -> Tensor:
         """How strongly each thing claims each pixel [N, H, W], 0 where its mask is not."""
-        import torch
         import torch.nn.functional as F
 
         inside = masks > 0
@@ -170,7 +174,7 @@ class TwoHeads:
         )  # of a cell that the mask covers, [N, h, w]
         covered = share.flatten(1).sum(1).clamp(min=1e-6)
         presence = (share * chance[labels]).flatten(1).sum(1) / covered
-        return torch.where(inside, masks.sigmoid() * presence[:, None, None], torch.zeros_like(masks))
+        return masks.sigmoid().mul_(presence[:, None, None]).masked_fill_(~inside, 0)
 
 
 def to_square(grid: Tensor, frame: tuple[int, int], *, side: int, outside: float) -> Tensor:

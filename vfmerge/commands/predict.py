@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -39,6 +40,15 @@ def _place(text: str, *, form: str, example: str) -> tuple[float, ...]:
     if len(values) == 4 and not (values[0] < values[2] and values[1] < values[3]):
         raise click.BadParameter(f"{text!r} is inside out; give {form}, such as {example}")
     return values
+
+
+def _refuse_idle(used: Mapping[str, bool]) -> None:
+    """Refuse an option that was given and has no part in the answer. used: which have one."""
+    needs = {"grid": "--everything", "stability": "--everything", "background": "--text alone"}
+    ctx = click.get_current_context()
+    for name, part in used.items():
+        if not part and ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name}: has no part without {needs[name]}; leave it out")
 
 
 @click.command("predict")
@@ -90,6 +100,7 @@ def command(
 
     In DIR: results/ (JSON in COCO's form of results), labels/ (PNG, a number a pixel), masks/ (PNG, of points and
     boxes) and overlays/ (to look at). A picture that cannot be used is named, and the others go on; exit code 1 then.
+    After a stop the same command goes on where it was.
     """
     from vfmerge.predict.question import Question
 
@@ -102,14 +113,17 @@ def command(
         grid=grid,
         stability=stability,
     )
+    _refuse_idle({"grid": everything, "stability": everything, "background": question.alone})
 
     from vfmerge.predict import folder, pictures
 
     folder.check(out)
-    found = pictures.find(image, out=out)
+    gathered = pictures.find(image, out=out)
     call.folder = out if out.is_dir() else out.parent
+    if gathered.others:
+        files = "file" if gathered.others == 1 else "files"
+        click.echo(f"{gathered.others} {files} passed over: no {pictures.KINDS}", err=True)
 
     from vfmerge.predict import prediction  # torch
 
-    below = Path(model).expanduser() / "merged"
-    prediction.predict(below if below.is_dir() else model, found, question, out, tasks=task, device=device)
+    prediction.predict(model, gathered.found, question, out, tasks=task, device=device)

@@ -74,6 +74,8 @@ def _of_prompt(answer: Answer, question: Question, number: int) -> Entry:
     asked = f"{'point' if len(prompt) == 2 else 'box'} {written(prompt)}"
     region = number
     name = str(number + 1)
+    if not answer.masks[number].any():
+        return -1, "", f"nothing at {asked}"
     if answer.classes is not None:
         region = int(answer.classes[number])
         name = question.classes[region]
@@ -92,11 +94,11 @@ def _cut(name: str) -> str:
 def draw(
     picture: np.ndarray, regions: np.ndarray, *, legend: Sequence[Entry], prompts: Sequence[Point | Box] = ()
 ) -> Image.Image:
-    """picture: uint8 [H, W, 3]. regions: int64 [H, W], numbers, below 0 for none. prompts: drawn too, in pixels."""
+    """picture: uint8 [H, W, 3]. regions: int [H, W], numbers, below 0 for none. prompts: drawn too, in pixels."""
     height, width = picture.shape[:2]
     size = _fit(height, width)
     image = _resize(Image.fromarray(picture), size)
-    large = np.array(Image.fromarray(regions.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
+    large = _nearest(regions, size)
     image = _paint(image, large)
     letters = max(round(max(size) / 50), 15)
     _mark(image, prompts, scale=size[0] / width)
@@ -108,6 +110,14 @@ def _fit(height: int, width: int) -> tuple[int, int]:
     """Width and height of the overlay of a picture."""
     factor = min(max(_LEAST / max(height, width), 1), _MOST / max(height, width))
     return max(round(width * factor), 1), max(round(height * factor), 1)
+
+
+def _nearest(regions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Regions [H, W] at another width and height."""
+    height, width = regions.shape
+    columns = ((np.arange(size[0]) + 0.5) * width / size[0]).astype(int)
+    rows = ((np.arange(size[1]) + 0.5) * height / size[1]).astype(int)
+    return np.asarray(regions[rows[:, None], columns])
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

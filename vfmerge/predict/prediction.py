@@ -5,6 +5,7 @@ results/NAME.json    what was found, as a list in COCO's form of results (compre
 labels/NAME.png      the number of each pixel's name, from 1, 0 for none; without names, the number of its mask
 masks/NAME-N.png     of points and boxes: the mask of the N-th, 255 where it is
 overlays/NAME.jpg    the picture with all that on it, and a legend
+The results are written last: a picture that has them has been answered.
 
 Axis letters: H x W pixels, N masks.
 """
@@ -13,19 +14,20 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vfmerge import commit, hub, images, model
+from vfmerge import commit, home, images, model, signals
 from vfmerge.benchmarks.predictions import run_lengths
 from vfmerge.data import paths
-from vfmerge.errors import BadSample, InputError, RunError, one_line
+from vfmerge.errors import BadSample, InputError, RunError, Stopped, one_line
 from vfmerge.predict import folder, overlay
-from vfmerge.predict.answer import Answer, Answerer, answerer
+from vfmerge.predict.answer import Answer
+from vfmerge.predict.answerer import Answerer, answerer, cast
 from vfmerge.predict.pictures import Found
 from vfmerge.predict.question import Box, Point, Question
 from vfmerge.problem import shown, suggestion
@@ -43,65 +45,100 @@ def predict(
 ) -> None:
     """Ask a merged model a question about every picture, and write the answers below `out`.
 
-    path: its folder, or its id on the hub. tasks: heads to take where several could answer. A picture that cannot be
-    used is named on stderr and left out.
+    path: of a run or of a model, or a model's id on the hub. tasks: heads to take where several could answer. A picture
+    that was answered before is passed over; one that cannot be used is named on stderr and left out.
     Raises InputError, before anything is written, for a model that cannot answer or an `out` of other answers;
-    RunError at the end if a picture was left out.
+    RunError at the end if a picture was left out; Stopped, after a signal and the picture at hand.
     """
-    place, home = str(model.on(device)), hub.find(path)
-    merged = model.load(home, device=place)
+    place, where = str(model.on(device)), home.find(path).folder
+    merged = model.load(where, device=place)
     for task in tasks:
         if task not in merged.heads:
             raise InputError(f"--task {shown(task)}: no such head; {suggestion(task, list(merged.heads))}")
-    answers = answerer(merged.capabilities(), question, tasks=tasks)
-    folder.begin(out, asked=_asked(home, question, tasks))
-    failed = 0
-    with Bar("predict", total=len(pictures)) as bar:
+    capabilities = merged.capabilities()
+    chosen = cast(capabilities, question, tasks=tasks)
+    asked = {"model": commit.digest(where / commit.MANIFEST), "tasks": chosen.tasks} | question.asked
+    folder.check_question(out, asked=asked)
+    answers = answerer(capabilities, question, cast=chosen)
+    _each(pictures, question, answers, out, asked=asked)
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Tally:
+    """How many pictures had answers before, were answered, could not be; and how many masks that gave."""
+
+    known: int = 0
+    answered: int = 0
+    failed: int = 0
+    masks: int = 0
+
+
+def _each(
+    pictures: Sequence[Found], question: Question, answers: Answerer, out: Path, *, asked: Mapping[str, Any]
+) -> None:
+    """Answer for those pictures that have no answers yet. Raises as `predict` does."""
+    tally, total = _Tally(), len(pictures)
+    with signals.watch() as request, Bar("predict", total=total) as bar:
         for found in pictures:
-            try:
-                _one(found, question, answers, out)
-            except BadSample as error:
-                failed += 1
-                print(f"vfmerge: {one_line(str(error))}", file=sys.stderr, flush=True)
-            bar.advance(note=f"{failed} failed" if failed else "")
-    if failed:
-        raise RunError(f"{failed} of {len(pictures)} pictures failed, as said above; the others are in {out}")
+            if request.name:
+                there = f"{tally.known + tally.answered} of {total} pictures are in {out}"
+                raise Stopped(one_line(f"stopped by {request.name}; {there}; run again to go on"))
+            if folder.answered(out, found):
+                tally.known += 1
+            else:
+                _one(found, question, answers, out, asked=asked, tally=tally)
+            bar.advance(note=f"{tally.failed} failed" if tally.failed else "")
+    if tally.known:
+        print(f"{tally.known} of {total} pictures were answered before", file=sys.stderr)
+    if question.everything and tally.answered and not tally.masks:
+        print("nothing was outlined; a lower --stability or a larger --grid finds more", file=sys.stderr)
+    if tally.failed:
+        others = f"the others are in {out}" if tally.failed < total else "nothing was written"
+        raise RunError(one_line(f"{tally.failed} of {total} pictures failed, as said above; {others}"))
 
 
-def _asked(home: Path, question: Question, tasks: Sequence[str]) -> dict[str, Any]:
-    """What answers depend on, but for the pictures."""
-    weights = commit.digest(home / commit.MANIFEST)
-    return {"model": weights, "tasks": list(tasks)} | dataclasses.asdict(question)
-
-
-def _one(found: Found, question: Question, answers: Answerer, out: Path) -> None:
-    """Answer for one picture, and write that. Raises BadSample for a picture that cannot be used."""
-    picture = images.read(found.path)
-    question.fit(picture.shape[:2], name=paths.shown(found.path))
+def _one(
+    found: Found, question: Question, answers: Answerer, out: Path, *, asked: Mapping[str, Any], tally: _Tally
+) -> None:
+    """Answer for one picture; one that cannot be used is named."""
+    try:
+        picture = images.read(found.path)
+        question.fit(picture.shape[:2], name=paths.shown(found.path))
+    except BadSample as error:
+        tally.failed += 1
+        print(f"vfmerge: {one_line(str(error))}", file=sys.stderr, flush=True)
+        return
     answer = answers.answer(picture)
-    folder.picture(out / "labels" / f"{found.name}.png", _labels(answer, question))
+    folder.begin(out, asked=asked)
+    _write(picture, answer, question, out, found=found)
+    tally.answered += 1
+    tally.masks += len(answer.masks)
+
+
+def _write(picture: np.ndarray, answer: Answer, question: Question, out: Path, *, found: Found) -> None:
+    """Write what was answered about one picture; its results at last, since they say that all is there."""
+    folder.write_labels(out, found, _labels(answer, question))
     if question.prompted:
         for number in range(len(answer.masks)):
             mask = Image.fromarray(answer.masks[number].astype(np.uint8) * 255)
-            folder.picture(out / "masks" / f"{found.name}-{number + 1}.png", mask)
+            folder.write_mask(out, found, mask, number=number + 1)
     drawn = overlay.draw(picture, answer.regions, legend=overlay.legend(answer, question), prompts=question.prompts)
-    folder.picture(out / "overlays" / f"{found.name}.jpg", drawn)
-    folder.content(out / "results" / f"{found.name}.json", results(answer, question, file=found.path))
+    folder.write_overlay(out, found, drawn)
+    folder.write_results(out, found, results(answer, question, found=found))
 
 
-def results(answer: Answer, question: Question, *, file: Path) -> list[dict[str, Any]]:
+def results(answer: Answer, question: Question, *, found: Found) -> list[dict[str, Any]]:
     """An answer in COCO's form of results: one entry a mask. Categories are names, numbered from 1; 0 is no name.
 
-    image_id is the number that the file is called, as in COCO, else its name. Points and boxes are in the entry too.
+    Points and boxes are in the entry too.
     """
-    plain = file.stem.isascii() and file.stem.isdecimal() and len(file.stem) <= 15  # JSON's numbers are doubles
     entries = []
     for number in range(len(answer.masks)):
         mask = answer.masks[number]
         category = -1 if answer.classes is None else int(answer.classes[number])
         entry: dict[str, Any] = {
-            "image_id": int(file.stem) if plain else file.name,
-            "file_name": file.name,
+            "image_id": found.id,
+            "file_name": found.file,
             "category_id": category + 1,
             "segmentation": run_lengths(mask[None])[0],
             "bbox": _bounds(mask),
@@ -132,9 +169,9 @@ def _bounds(mask: np.ndarray) -> list[int]:
 
 def _labels(answer: Answer, question: Question) -> Image.Image:
     """The map of numbers, 0 for nothing: of names 8 bits in the overlay's colours, of masks 16 bits of grey."""
-    numbers = answer.regions + 1
-    if not question.classes:
-        return Image.fromarray(numbers.astype(np.uint16))
-    image = Image.fromarray(numbers.astype(np.uint8), mode="P")
-    image.putpalette([0, 0, 0, *(part for number in range(255) for part in overlay.colour(number))])
+    kind = np.uint8 if question.classes else np.uint16
+    numbers = np.add(answer.regions, 1, dtype=kind, casting="unsafe")  # of nothing, -1, that makes 0
+    image = Image.fromarray(numbers)
+    if question.classes:
+        image.putpalette([0, 0, 0, *(part for number in range(255) for part in overlay.colour(number))])
     return image

@@ -6,8 +6,11 @@ Axis letters: H x W pixels.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
-from vfmerge.errors import BadSample, InputError
+from vfmerge.errors import BadSample, InputError, one_line
+from vfmerge.naming import named
+from vfmerge.problem import shown
 
 Point = tuple[float, float]
 """x, y in pixels."""
@@ -19,9 +22,9 @@ Box = tuple[float, float, float, float]
 class Question:
     """Names alone ask for what is called so; points, boxes or everything ask for masks, which names are then given to.
 
-    classes: the names. background: text for whatever is of none of them. points, boxes: each asks for a mask of its
-    own. everything: masks of whatever there is, looked for from `grid` points a side and kept if their `stability`, in
-    0..1, is at least this; see `vfmerge.benchmarks.everything`.
+    classes: the names. background: text for whatever is of none of them, if names alone are asked for. points, boxes:
+    each asks for a mask of its own. everything: masks of whatever there is, looked for from `grid` points a side and
+    kept if their `stability`, in 0..1, is at least this; see `vfmerge.benchmarks.everything`.
     """
 
     classes: tuple[str, ...] = ()
@@ -40,13 +43,31 @@ class Question:
             raise InputError("--everything: together with --point or --box; give one or the other")
         if len(self.classes) > 255:
             raise InputError(f"--text: {len(self.classes)} names, more than a label map of 8 bits can tell; give 255")
-        if self.background in self.classes:
-            raise InputError(f"--background: {self.background!r} is one of the names; call it otherwise")
+        if self.alone:
+            (background,) = named([self.background], option="--background")
+            if background in self.classes:
+                text = f"--background: {shown(background)} is one of the names; call it otherwise"
+                raise InputError(one_line(text))
 
     @property
     def prompted(self) -> bool:
         """Whether there are points or boxes."""
         return bool(self.points or self.boxes)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are names alone, which say what to look for."""
+        return bool(self.classes) and not self.prompted and not self.everything
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """All that answers depend on: of the options, those that have a part in it."""
+        found: dict[str, Any] = {"classes": self.classes, "points": self.points, "boxes": self.boxes}
+        if self.alone:
+            found |= {"background": self.background}
+        if self.everything:
+            found |= {"grid": self.grid, "stability": self.stability}
+        return found
 
     @property
     def prompts(self) -> tuple[Point | Box, ...]:
@@ -60,7 +81,8 @@ class Question:
             reach = 0 if len(prompt) == 2 else 1  # a box may end at the picture's far edge
             if max(prompt[0::2]) >= width + reach or max(prompt[1::2]) >= height + reach:
                 option = "--point" if len(prompt) == 2 else "--box"
-                raise BadSample(f"{name}: has {width} x {height} pixels; {option} {written(prompt)} is not inside")
+                text = f"{name}: has {width} x {height} pixels; {option} {written(prompt)} is not inside"
+                raise BadSample(f"{text}; give one that is, or leave the picture out")
 
 
 def written(prompt: Point | Box) -> str:
