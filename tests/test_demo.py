@@ -31,16 +31,20 @@ from pycocotools import mask as coco_mask
 
 import vfmerge
 from vfmerge import cli
-from vfmerge.capability import Capability, PromptableRecognition, RecognisedImage, Recognition, Vocabulary
+from vfmerge.capability import Capability, Dense, PromptableRecognition, RecognisedImage, Recognition, Vocabulary
 from vfmerge.data.shapes import Scene, scene
 from vfmerge.demo import album, opening
 from vfmerge.demo import server as serving
 from vfmerge.demo.album import Album
 from vfmerge.demo.exhibit import Exhibit
 from vfmerge.demo.gate import Gate
-from vfmerge.demo.questions import Point, Thing
+from vfmerge.demo.patches import Patches
+from vfmerge.demo.projection import Projection
+from vfmerge.demo.questions import Place, Point, Thing
 from vfmerge.demo.refusal import Refusal
 from vfmerge.demo.server import Server
+from vfmerge.demo.service import Service
+from vfmerge.demo.turns import Turns
 from vfmerge.errors import InputError
 
 NAMES = ["star", "ring", "heart"]
@@ -528,17 +532,163 @@ def test_a_recogniser_names_what_it_outlines(model: Any, drawn: Scene) -> None:
     assert "name" not in plain
 
 
+def test_colours_are_principal_components() -> None:
+    """The first three scores of a plain SVD, whose signs make their larger squares positive, in 0..255."""
+    cells = np.random.default_rng(0).normal(size=(12, 5, 6)) * np.geomspace(3, 0.1, 12)[:, None, None]
+    rows = cells.reshape(12, 30).T
+    left, sizes, _ = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    scores = left[:, :3] * sizes[:3]
+    scores *= np.where((scores * np.abs(scores)).sum(0) < 0, -1, 1)
+    least, most = np.quantile(scores, (0.02, 0.98), axis=0)
+    expected = 255 * np.clip((scores - least) / (most - least), 0, 1)
+    projection = Projection.of(torch.from_numpy(cells))
+    found = projection.colours(torch.from_numpy(cells))
+    assert (found.dtype, found.shape) == (torch.uint8, (5, 6, 3))
+    assert np.abs(found.reshape(30, 3).numpy() - expected).max() < 1
+    assert projection.share(torch.from_numpy(cells)) == pytest.approx((sizes[:3] ** 2).sum() / (sizes**2).sum())
+
+
+def test_colours_do_not_depend_on_the_basis() -> None:
+    """Features that are turned, mirrored or come in another order of cells have the same colours."""
+    cells = torch.randn(10, 6, 7, generator=torch.Generator().manual_seed(0)).double()
+    turn = torch.linalg.qr(torch.randn(10, 10, generator=torch.Generator().manual_seed(1)).double())[0]
+    plain = Projection.of(cells).colours(cells)
+    for other in (torch.einsum("cd,dhw->chw", turn, cells), -cells.flip(0)):
+        assert (Projection.of(other).colours(other).int() - plain.int()).abs().max() <= 1
+    assert torch.equal(Projection.of(cells.flip(2)).colours(cells), plain)
+
+
+def test_a_colour_that_says_nothing_is_half_there() -> None:
+    """Cells that are all alike are grey, and those that differ in one way alone have one colour."""
+    same = torch.ones(8, 4, 4)
+    assert set(Projection.of(same).colours(same).flatten().tolist()) == {128}
+    assert Projection.of(same).share(same) == 0
+    line = same + torch.linspace(0, 1, 16).view(1, 4, 4)
+    colours = Projection.of(line).colours(line)
+    assert colours[..., 0].unique().numel() > 10
+    assert set(colours[..., 1:].flatten().tolist()) == {128}
+    assert Projection.of(line).share(line) == pytest.approx(1)
+
+
+class Blocks(Dense):
+    """Sees the mean colours of blocks of `stride` pixels, each channel times a factor."""
+
+    def __init__(self, *, stride: int = 8, fixed: int | None = None, factors: Sequence[float] = (1, 1, 1)) -> None:
+        self.fixed_size, self._stride = fixed, stride
+        self._factors = torch.tensor(factors)[:, None, None]
+
+    def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> torch.Tensor:
+        side = self.fixed_size or 8 * self._stride if size is None else size
+        if side % self._stride or self.fixed_size not in (None, side):
+            raise InputError("size: does not fit the trunk")
+        count = (side // self._stride, side // self._stride)
+        blocks = [np.array(Image.fromarray(each).resize(count, Image.Resampling.BOX)) for each in pictures]
+        return self._factors * (torch.from_numpy(np.stack(blocks)).permute(0, 3, 1, 2).float() - 100)
+
+
+@pytest.fixture(scope="module")
+def seeing() -> Service:
+    """A merged model of which one head sees as its parent does but weaker, and another one that has no parent here."""
+    parent = Exhibit({"dino": Blocks()}, key="parent dino", title="Parent dino", tasks=())
+    heads = {"dino": Blocks(factors=(0.5, 0.5, 0.5)), "mae": Blocks(factors=(1, 0, 0))}
+    merged = Exhibit(heads, key="merged", title="Merged model", tasks=(), parents=[parent])
+    shown = opening.Exhibition(name="seeing", exhibits=[merged, parent])
+    return Service(shown, pictures=Album(), turns=Turns(waiting=1, patience=1))
+
+
+def look(service: Service, path: str, **question: object) -> Any:
+    asked = {"picture": "example-2", "model": "merged", "task": "dino"} | question
+    return json.loads(service.post(path, json.dumps(asked).encode()).body)
+
+
+def test_features_have_the_parents_colours(seeing: Service) -> None:
+    """A head that sees what its parent sees, however strongly, looks the same; one without a parent has its own."""
+    about = json.loads(seeing.get("/about").body)
+    assert [each["features"] for each in about["models"]] == [["dino", "mae"], ["dino"]]
+    merged, parent = look(seeing, "/features"), look(seeing, "/features", model="parent dino")
+    assert (merged["height"], merged["width"], len(merged["colours"])) == (32, 32, 3 * 32 * 32)
+    assert merged["colours"] == parent["colours"]
+    assert len(set(merged["colours"])) > 50
+    assert (merged["borrowed"], parent["borrowed"]) == (True, False)
+    own = look(seeing, "/features", task="mae")
+    assert own["borrowed"] is False
+    assert own["colours"] != merged["colours"]
+
+
+def test_other_features_have_other_colours(drawn: Scene) -> None:
+    """Beside its parent a head that mirrors what it sees is drawn otherwise; alone it would look the same."""
+    parent = Patches({"dino": Blocks()}, parents={})
+    expected = np.array(parent.colours(drawn.image, "dino", key="1", fine=True)["colours"])
+    for parents, apart in (({"dino": parent}, True), ({}, False)):
+        mirrored = Patches({"dino": Blocks(factors=(1, 1, -1))}, parents=parents)
+        found = np.array(mirrored.colours(drawn.image, "dino", key="1", fine=True)["colours"])
+        assert (np.abs(found - expected).max() > 50) == apart
+
+
+def test_another_space_is_not_drawn_in_the_parents_colours() -> None:
+    """A head whose features have other channels than the parent's has colours of its own."""
+    picture = np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)
+
+    class Wide(Blocks):
+        def encode_cells(self, pictures: Sequence[np.ndarray], *, size: int | None = None) -> torch.Tensor:
+            return super().encode_cells(pictures, size=size).repeat(1, 2, 1, 1)
+
+    merged = Patches({"dino": Wide()}, parents={"dino": Patches({"dino": Blocks()}, parents={})})
+    assert merged.colours(picture, "dino", key="1", fine=False)["borrowed"] is False
+
+
+def test_what_is_like_a_place(seeing: Service) -> None:
+    """The cosine of each cell with the one under the place, whatever the lengths of their features."""
+    pixels = Album().find("example-2").pixels
+    answer = look(seeing, "/alike", place={"x": 287.5, "y": 100.0}, fine=False)
+    assert (answer["height"], answer["width"], answer["row"], answer["column"]) == (8, 8, 2, 7)
+    rows = Blocks().encode_cells([pixels])[0].flatten(1).T.double().numpy()
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert np.allclose(answer["values"], rows @ rows[2 * 8 + 7], atol=1e-4)
+    assert answer["values"][2 * 8 + 7] == pytest.approx(1, abs=1e-4)
+    corner = look(seeing, "/alike", place={"x": 288, "y": 288})
+    assert (corner["row"], corner["column"]) == (31, 31)
+
+
+@pytest.mark.parametrize(
+    ("head", "native", "fine"),
+    [(Blocks(), 8, 32), (Blocks(stride=14), 8, 32), (Blocks(fixed=96), 12, 12), (Blocks(stride=12), 8, 8)],
+)
+def test_cells_are_fine_where_they_can_be(head: Dense, native: int, fine: int) -> None:
+    """32 a side, or as the model has them where it takes one size alone or an odd one."""
+    patches = Patches({"dino": head}, parents={})
+    picture = np.zeros((40, 60, 3), dtype=np.uint8)
+    assert patches.colours(picture, "dino", key="1", fine=True)["width"] == fine
+    assert patches.alike(picture, "dino", Place(x=1.0, y=1.0), key="1", fine=False)["width"] == native
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "words"),
+    [
+        ("/features", {"task": "clip"}, "'clip' has no features here; give dino or mae"),
+        ("/features", {"task": "mae", "model": "parent dino"}, "give dino"),
+        ("/alike", {}, "place: none; give one"),
+        ("/alike", {"place": {"x": 288.5, "y": 1}}, "place: is not inside the picture of 288 x 288 pixels"),
+        ("/alike", {"place": {"x": 1, "y": 1, "inside": True}}, "place.inside: Extra inputs"),
+    ],
+)
+def test_comparisons_that_are_refused(seeing: Service, path: str, change: dict[str, object], words: str) -> None:
+    """Each with what is wrong about it."""
+    with pytest.raises(Refusal, match=re.escape(words)):
+        look(seeing, path, **change)
+
+
 def test_a_head_is_chosen(model: Any) -> None:
     """Where several could answer, one must be named, and no other is."""
     heads = model.capabilities()
     two = {"one": heads["sam"], "other": heads["sam"]}
-    with pytest.raises(InputError, match="several such heads; name one: one or other"):
+    with pytest.raises(InputError, match="several such heads; name one by --task: one or other"):
         Exhibit(two, key="merged", title="", tasks=())
     assert Exhibit(two, key="merged", title="", tasks=("other",)).does["outline"]
 
 
 def test_parents_that_are_not_here(untrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A merged folder with a recipe whose parents' files are elsewhere is shown alone, and one is told."""
+    """A merged folder with a recipe whose parents' files are elsewhere is shown without them, and one is told."""
     import shutil
 
     shutil.copytree(untrained, tmp_path / "run")
@@ -546,7 +696,8 @@ def test_parents_that_are_not_here(untrained: Path, tmp_path: Path, capsys: pyte
     (tmp_path / "run" / "recipe.yaml").write_text(text.replace("variant: tiny", "variant: vit_b, checkpoint: gone.pth"))
     shown = opening.open_all(tmp_path / "run" / "merged", tasks=(), device="cpu")
     assert [each.key for each in shown.exhibits] == ["merged", "parent clip"]
-    assert "gone.pth" in capsys.readouterr().err
+    assert shown.missing == ["sam"]
+    assert capsys.readouterr().err == "parent sam is not shown: gone.pth: does not exist; mend the path\n"
     (tmp_path / "run" / "recipe.yaml").write_text("base: 3")
     assert [each.key for each in opening.open_all(tmp_path / "run", tasks=(), device="cpu").exhibits] == ["merged"]
     assert capsys.readouterr().err.startswith("without parents: ")
@@ -597,7 +748,7 @@ def test_a_port_in_use_is_told(demo: Server) -> None:
 
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:
     """Before anything is served."""
-    wrong = [((tmp_path,), "MANIFEST.json"), ((tmp_path / "gone",), "no such folder; give runs/NAME")]
+    wrong = [((tmp_path,), "holds no merged model"), ((tmp_path / "gone",), "no such folder; give runs/NAME")]
     for given, words in [*wrong, ((tmp_path, "--port", "70000"), "70000")]:
         result = CliRunner().invoke(cli.vfmerge, ["demo", *map(str, given)], obj=cli.Invocation())
         assert result.exit_code != 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 import typing
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,12 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from vfmerge import parts, recipe
 from vfmerge.benchmarks.predictions import run_lengths
 from vfmerge.data.shapes import Scene, scene
-from vfmerge.demo.server import Server
+from vfmerge.demo import opening
+from vfmerge.demo.album import Album
+from vfmerge.demo.server import Server, listen
+from vfmerge.demo.service import Service
+from vfmerge.demo.turns import Turns
+from vfmerge.model import MergedModel
 from vfmerge.predict.overlay import colour
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -75,15 +83,49 @@ def browser() -> Iterator[typing.Any]:
         opened.close()
 
 
+_SEEING = """\
+base: sam
+parents:
+  sam: {adapter: sam, options: {variant: tiny}}
+  dino: {adapter: timm, options: {model: tiny_dino, size: 64}}
+data: {}
+stages: {}
+"""
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A demonstration of the tiny SAM and DINO, merged and not trained, at a free port: it knows no names."""
+    run = tmp_path_factory.mktemp("seeing") / "seeing"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(_SEEING)
+    adapters = parts.build_adapters(recipe.load(str(run / "recipe.yaml")))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MergedModel(adapters, base="sam")
+        model.start({name: adapter.teacher() for name, adapter in adapters.items()})  # type: ignore[union-attr]
+    model.save(run / "merged", names={"sam": "sam", "dino": "timm"}, texts={})
+    turns = Turns(waiting=8, patience=20)
+    service = Service(opening.open_all(run, tasks=(), device="cpu"), pictures=Album(), turns=turns)
+    server = listen(service, turns, host="127.0.0.1", port=0)
+    ended = threading.Event()
+    thread = threading.Thread(target=server.serve, kwargs={"until": ended.is_set})
+    thread.start()
+    yield server
+    ended.set()
+    thread.join()
+
+
 @pytest.fixture
 def visit(browser: typing.Any, demo: Server) -> Iterator[Callable[..., typing.Any]]:
     """Opens the page; when the test ends, no error was told on the console, and nobody but the server was asked."""
     contexts: list[typing.Any] = []
     errors: list[str] = []
     asked: set[str] = set()
-    home = f"http://127.0.0.1:{demo.port}/"
+    homes: list[str] = []
 
-    def opened(*, width: int = 1280, scheme: str = "light") -> typing.Any:
+    def opened(*, width: int = 1280, scheme: str = "light", of: Server = demo) -> typing.Any:
+        homes.append(f"http://127.0.0.1:{of.port}/")
         size = {"width": width, "height": 800}
         context = browser.new_context(viewport=size, color_scheme=scheme, has_touch=width < 500)
         contexts.append(context)
@@ -92,7 +134,7 @@ def visit(browser: typing.Any, demo: Server) -> Iterator[Callable[..., typing.An
         page.on("console", lambda told: errors.append(told.text) if told.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.add(request.url))
-        page.goto(home)
+        page.goto(homes[-1])
         sync_api.expect(page.locator("#examples img[src]")).to_have_count(6)
         return page
 
@@ -101,7 +143,8 @@ def visit(browser: typing.Any, demo: Server) -> Iterator[Callable[..., typing.An
     for context in contexts:
         context.close()
     assert errors == []
-    assert [url for url in asked if not url.startswith((home, f"blob:{home}", "data:"))] == []
+    own = tuple(f"{kind}{home}" for home in homes for kind in ("", "blob:"))
+    assert [url for url in asked if not url.startswith((*own, "data:"))] == []
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +238,7 @@ def test_from_upload_to_download(visit: Callable[..., typing.Any], file: Path, d
     assert page.locator("#rows b").all_inner_texts() == ["circle", "heart"]
     choice(page, "view", "objects")
     assert all(word[0].isdigit() for word in page.locator("#rows b").all_inner_texts())  # 1 heart 52 %
-    kept = json.loads(downloaded(page, "Masks (JSON)").read_text())
+    kept = json.loads(downloaded(page, "Answers (JSON)").read_text())
     things = kept["answers"]["merged"]["outline"]["things"]
     assert kept["picture"] == {"name": "three shapes.png", "width": 96, "height": 96}
     assert min(iou(decoded(each["mask"]), mask) for each, mask in zip(things, drawn.masks[1:], strict=True)) > 0.8
@@ -307,6 +350,15 @@ def test_parents_stand_beside(visit: Callable[..., typing.Any], file: Path, draw
     assert page.locator(".panel:visible b").all_inner_texts() == ["Parent clip"]
 
 
+def test_typed_names_name_what_is_outlined(visit: Callable[..., typing.Any], file: Path, drawn: Scene) -> None:
+    """Without a press on Find: they hold as soon as one goes on to click."""
+    page = visit()
+    choose(page, file)
+    page.get_by_role("textbox", name="Name things").fill("circle, heart")
+    click(page, *middle(drawn.masks[1]))
+    assert re.fullmatch(r"1\s+(circle|heart) \d+.%", page.locator("#rows b").inner_text())
+
+
 def test_troubles_are_told_in_words(visit: Callable[..., typing.Any], tmp_path: Path) -> None:
     """A file that is no picture, one that is too large, names that are none; and the page goes on."""
     page = visit()
@@ -336,12 +388,151 @@ def test_troubles_are_told_in_words(visit: Callable[..., typing.Any], tmp_path: 
 
 
 def test_a_server_that_went_away_is_told(visit: Callable[..., typing.Any]) -> None:
-    """Not by silence."""
+    """Not by silence, nor as if it were still at work; when it is there again one may try again."""
     page = visit()
     page.route("**/find", lambda route: route.abort())
     page.locator("#examples button").first.click()
-    sync_api.expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
+    alert = page.get_by_role("alert")
+    sync_api.expect(alert).to_contain_text("The server does not answer")
+    settled(page)
+    assert page.locator(".panel:visible span").inner_text() == "no answer"
+    page.unroute("**/find")
+    page.get_by_role("button", name="Try again").click()
+    settled(page)
+    assert not alert.is_visible()
+    assert page.locator(".panel:visible span").inner_text().endswith("s")
     visit.errors.clear()  # type: ignore[attr-defined]
+
+
+def test_a_busy_server_is_asked_again(visit: Callable[..., typing.Any]) -> None:
+    """Whoever waited in vain for a turn asks once more by itself; how long it lasts is shown meanwhile."""
+    page = visit()
+    times: list[str] = []
+
+    def refuse_once(route: typing.Any) -> None:
+        times.append(route.request.method)
+        if len(times) > 1:
+            return route.continue_()
+        return route.fulfill(status=503, headers={"Retry-After": "2"}, json={"error": "the model is busy"})
+
+    page.route("**/find", refuse_once)
+    page.locator("#examples button").first.click()
+    sync_api.expect(page.locator(".panel:visible span")).to_have_text(re.compile(r"^\d s …$"))
+    assert page.locator("[aria-busy=true]").count() == 1
+    settled(page)
+    assert times == ["POST", "POST"]
+    assert not page.get_by_role("alert").is_visible()
+    visit.errors.clear()  # type: ignore[attr-defined]
+
+
+def test_one_answer_does_not_hide_that_another_failed(visit: Callable[..., typing.Any]) -> None:
+    """Of two models that are asked at once."""
+    page = visit()
+    page.locator("#examples button").first.click()
+    settled(page)
+    choice(page, "view", "objects")
+    choice(page, "model", "all")
+
+    def fail(route: typing.Any) -> None:
+        if '"merged"' in route.request.post_data:
+            return route.fulfill(status=500, json={"error": "the model failed on this"})
+        return route.continue_()
+
+    page.route("**/outline", fail)
+    click(page, 100, 100, size=288)
+    sync_api.expect(page.locator(".panel span").nth(1)).to_have_text(re.compile("s$"))
+    assert page.locator(".panel span").first.inner_text() == "no answer"
+    assert "The model failed on this." in page.get_by_role("alert").inner_text()
+    visit.errors.clear()  # type: ignore[attr-defined]
+
+
+ANSWERS = "async key => (await import('/page/state.js')).results()[key]"
+PAINTED = """([model, count]) => {
+  const { width, height } = document.querySelectorAll('.panel canvas')[model];
+  const copy = Object.assign(document.createElement('canvas'), { width, height });
+  const pen = copy.getContext('2d', { willReadFrequently: true });
+  pen.drawImage(document.querySelectorAll('.panel canvas')[model], 0, 0);
+  const middle = number => Math.floor((number + 0.5) * width / count);
+  return [...Array(count * count).keys()].flatMap(
+    at => [...pen.getImageData(middle(at % count), middle(Math.floor(at / count)), 1, 1).data.slice(0, 3)]);
+}"""
+
+
+def test_features_are_compared(visit: Callable[..., typing.Any], seeing: Server) -> None:
+    """Colours of cells as the server sends them, of both; then what is like a place that was clicked, and files."""
+    page = visit(of=seeing)
+    page.locator("#examples button").nth(1).click()
+    settled(page)
+    choice(page, "model", "all")
+    choice(page, "view", "features")
+    notes = page.locator(".panel span")
+    assert [re.findall(r"\d+|^no", text) for text in notes.all_inner_texts()] == [["32", "32"], ["no"], ["32", "32"]]
+    for place, key in ((0, "merged"), (2, "parent dino")):
+        sent = page.evaluate(ANSWERS, key)["features"]["colours"]
+        assert np.abs(np.array(page.evaluate(PAINTED, [place, 32])) - sent).max() <= 1
+    assert "in both models" in page.locator("#nothing").inner_text()
+    click(page, 100, 100, size=288)
+    answer = page.evaluate(ANSWERS, "parent dino")["alike"]
+    assert (answer["row"], answer["column"]) == (11, 11)
+    assert answer["values"][11 * 32 + 11] == pytest.approx(1, abs=1e-3)
+    assert page.locator("#rows b").all_inner_texts() == ["Features as colours", "Like the place at 101, 101"]
+    assert notes.first.inner_text().startswith("cosine ")
+    assert page.locator("#scale").is_visible()
+    choice(page, "grid", "native")
+    assert page.evaluate(ANSWERS, "merged")["alike"]["width"] == 8
+    kept = json.loads(downloaded(page, "Answers (JSON)").read_text())["answers"]
+    assert kept["merged"]["alike"]["asked"] == {"task": "dino", "fine": False, "place": answer["asked"]["place"]}
+    assert len(kept["merged"]["features"]["colours"]) == 3 * 32 * 32
+    with Image.open(downloaded(page, "Picture (PNG)")) as saved:
+        assert saved.width == 3 * (640 + 16) + 16
+    page.get_by_role("button", name="Features as colours").click()
+    settled(page)
+    assert re.fullmatch(r"8 . 8 cells", notes.first.inner_text())
+
+
+def test_features_are_compared_by_keys_and_fingers(visit: Callable[..., typing.Any], seeing: Server) -> None:
+    """Enter or a tap chooses the place, whatever the tool was; Escape shows all features again."""
+    for width in (1280, 380):
+        page = visit(width=width, of=seeing)
+        page.locator("#examples button").nth(1).click()
+        choice(page, "tool", "box")
+        choice(page, "view", "features")
+        look = page.locator(".look:visible")
+        if width == 1280:
+            look.focus()
+            for key in ("ArrowLeft", "Enter"):
+                page.keyboard.press(key)
+        else:
+            look.tap()
+        settled(page)
+        assert page.locator("#rows li").count() == 2
+        assert "Similarity to the cell at 1" in str(look.get_attribute("aria-label"))
+        look.focus()
+        page.keyboard.press("Escape")
+        settled(page)
+        assert page.locator("#rows li").count() == 1
+        assert "Features of its cells, in colours" in str(look.get_attribute("aria-label"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_only_what_can_be_asked_is_offered(visit: Callable[..., typing.Any], seeing: Server) -> None:
+    """Who knows no names is not asked for any, and who has no features of cells shows none."""
+    views = "[name=view]"
+    page = visit(of=seeing)
+    assert [each.get_attribute("value") for each in page.locator(views).all() if each.is_visible()] == [
+        "objects",
+        "features",
+    ]
+    assert not page.locator("#naming").is_visible()
+    page.locator("#examples button").first.click()
+    click(page, 100, 100, size=288)
+    assert page.locator("#rows b").all_inner_texts() == ["Object 1"]
+    other = visit()
+    assert [each.get_attribute("value") for each in other.locator(views).all() if each.is_visible()] == [
+        "objects",
+        "names",
+        "similar",
+    ]
 
 
 def test_the_picture_never_jumps(visit: Callable[..., typing.Any], file: Path, drawn: Scene) -> None:

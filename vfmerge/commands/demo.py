@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from vfmerge import cli
 
 
 @click.command("demo")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
 @click.option("--port", default=7788, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Another address lets others in, with a token.")
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
@@ -20,12 +18,15 @@ from vfmerge import cli
 @cli.debug
 @click.pass_obj
 def command(
-    call: cli.Invocation, *, model: Path, port: int, host: str, opened: bool, task: tuple[str, ...], device: str
+    call: cli.Invocation, *, model: str, port: int, host: str, opened: bool, task: tuple[str, ...], device: str
 ) -> None:
-    """Show a page to try MODEL with, the folder of a merged model or of its run; Ctrl-C ends it.
+    """Show a page to try MODEL with; Ctrl-C ends it.
 
-    Drop a picture or take an example; click what is to be outlined, draw boxes, type names. The parents stand beside
-    the merged model where the run's recipe and their files are here. Pictures stay in memory, and on this machine.
+    MODEL is the folder of a merged model or of its run, or a merged model's id on the Hugging Face hub.
+
+    Drop a picture or take an example; click what is to be outlined, draw boxes, type names, compare features. The
+    parents stand beside the merged model where the run's recipe and their files are here. Pictures stay in memory, and
+    on this machine.
     """
     from vfmerge.demo import demo  # torch
 

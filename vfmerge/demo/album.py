@@ -92,7 +92,7 @@ def _decode(data: bytes) -> np.ndarray:
     if _count(data) > MAX_PIXELS:
         raise Refusal(413, f"the picture has too many pixels; give one of at most {MAX_PIXELS // 1_000_000} million")
     try:
-        pixels = picture.decode(data, name="the file", at_least=MAX_SIDE)
+        pixels = picture.decode(data, name="the file")
     except BadSample as error:
         raise Refusal(415, f"{error}; take another picture") from None
     factor = MAX_SIDE / max(pixels.shape[:2])

@@ -17,10 +17,11 @@ from .turns import Turns
 WAITING, PATIENCE = 8, 60.0  # requests that wait for their turn, and seconds; chosen here
 
 
-def show(path: Path, *, host: str, port: int, tasks: Sequence[str], device: str, in_browser: bool) -> None:
+def show(path: str | Path, *, host: str, port: int, tasks: Sequence[str], device: str, in_browser: bool) -> None:
     """Serve the page until a signal asks to stop.
 
-    path: of a run or a merged model. Raises InputError for a folder, task, device or address that cannot be used.
+    path: of a run or a merged model, or its id on the hub. Raises InputError for a folder, task, device or address that
+    cannot be used.
     """
     exhibition = opening.open_all(path, tasks=tasks, device=device)
     turns = Turns(waiting=WAITING, patience=PATIENCE)

@@ -19,15 +19,25 @@ from torch import Tensor
 from vfmerge.benchmarks.cells import Cells
 from vfmerge.benchmarks.predictions import run_lengths
 from vfmerge.benchmarks.prompts import choose
-from vfmerge.capability import Capability, ImageText, Promptable, PromptableRecognition, RecognisedImage, Vocabulary
+from vfmerge.candidates import NOTHING
+from vfmerge.capability import (
+    Capability,
+    Dense,
+    ImageText,
+    Promptable,
+    PromptableRecognition,
+    RecognisedImage,
+    Vocabulary,
+)
 from vfmerge.capability import PromptableImage as Prompted
 from vfmerge.heads import Able, Heads, only
-from vfmerge.segmentation import BACKGROUND, NOTHING, Segmenter
+from vfmerge.segmentation import BACKGROUND, Segmenter
 from vfmerge.square import SquarePrompts
 from vfmerge.store import Store
 from vfmerge.templates import embed_classes, embed_sentences
 
 from .newest import Newest
+from .patches import Patches
 from .questions import Thing
 
 _SCALE = 100.0  # of cosines before the softmax over names; CLIP's own is about this
@@ -61,10 +71,20 @@ class Outline:
 
 
 class Exhibit:
-    """One of the models. key: what questions call it. title: what people do."""
+    """One of the models. key: what questions call it. title: what people do. patches: its dense heads."""
 
-    def __init__(self, capabilities: Mapping[str, Capability], *, key: str, title: str, tasks: Sequence[str]) -> None:
-        """capabilities: by task. tasks: heads to take where several could answer.
+    patches: Patches
+
+    def __init__(
+        self,
+        capabilities: Mapping[str, Capability],
+        *,
+        key: str,
+        title: str,
+        tasks: Sequence[str],
+        parents: Sequence[Exhibit] = (),
+    ) -> None:
+        """capabilities: by task. tasks: heads to take where several could answer. parents: beside which it stands.
 
         Raises InputError where several could and none is named.
         """
@@ -74,6 +94,9 @@ class Exhibit:
         self._outliner = _chosen(heads.promptable, tasks, Promptable.name)
         self._recogniser = _chosen(heads.recognition, tasks, PromptableRecognition.name)
         self._square = None if self._outliner is None else SquarePrompts(self._outliner)
+        dense = {task: each for task, each in capabilities.items() if isinstance(each, Dense)}
+        theirs = {task: parent.patches for parent in parents for task in parent.patches.tasks}
+        self.patches = Patches(dense, parents=theirs)
         self._prompted: Newest[str, Prompted] = Newest(count=_PICTURES)
         self._recognised: Newest[str, RecognisedImage] = Newest(count=_PICTURES)
         self._segmenters: Newest[tuple[str, ...], Segmenter] = Newest(count=_WORDS)
@@ -82,10 +105,13 @@ class Exhibit:
 
     @property
     def does(self) -> dict[str, bool]:
-        """What it answers: outlines of things, names of these, things by name, and how similar what is to a name."""
+        """What it answers: outlines of things, names of these, things by name (and how similar what is to a name), and
+        features of cells.
+        """
         masks = self._square is not None or self._recogniser is not None
         reads = self._reader is not None
-        return {"outline": masks, "name": masks and (reads or self._recogniser is not None), "find": reads}
+        names = masks and (reads or self._recogniser is not None)
+        return {"outline": masks, "name": names, "find": reads, "features": bool(self.patches.tasks)}
 
     @torch.no_grad()
     def outline(self, picture: np.ndarray, things: Sequence[Thing], names: tuple[str, ...], *, key: str) -> Answer:
@@ -193,7 +219,7 @@ class Exhibit:
 
 
 def _chosen(able: Mapping[str, Able], tasks: Sequence[str], kind: str) -> Able | None:
-    return only(able, wanted=tasks, kind=kind) if able else None
+    return only(able, wanted=tasks, kind=kind, option="--task") if able else None
 
 
 def _prompts(thing: Thing) -> dict[str, Tensor]:

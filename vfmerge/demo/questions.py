@@ -35,6 +35,13 @@ class Box(_Strict):
     y1: Pixel
 
 
+class Place(_Strict):
+    """In pixels of the picture."""
+
+    x: Pixel
+    y: Pixel
+
+
 class Thing(_Strict):
     """One thing to be outlined: by points, a box, or both."""
 
@@ -43,7 +50,10 @@ class Thing(_Strict):
 
 
 class Question(_Strict):
-    """What is asked of a model about a picture. Which of things and names it needs, its path says."""
+    """What is asked of a model about a picture. Which of the rest it needs, its path says.
+
+    task: whose features. place: with which all is compared. fine: whether cells are small.
+    """
 
     picture: Annotated[str, Field(max_length=64)]
     model: Annotated[str, Field(max_length=200)]
@@ -51,9 +61,14 @@ class Question(_Strict):
     names: Annotated[list[Annotated[str, Field(max_length=MAX_LETTERS)]], Field(max_length=MAX_NAMES)] = Field(
         default_factory=list
     )
+    task: Annotated[str, Field(max_length=200)] = ""
+    place: Place | None = None
+    fine: bool = True
 
     def fit(self, *, width: int, height: int) -> None:
-        """Raises Refusal for a thing that is not in a picture of that size, or that says nothing."""
+        """Raises Refusal for a thing or place that is not in a picture of that size, or a thing that says nothing."""
+        if self.place is not None and (self.place.x > width or self.place.y > height):
+            raise Refusal(422, f"place: is not inside the picture of {width} x {height} pixels")
         for number, thing in enumerate(self.things, start=1):
             if thing.box is None and not any(point.inside for point in thing.points):
                 raise Refusal(422, f"object {number}: needs a point inside or a box; give one")
@@ -67,7 +82,7 @@ class Question(_Strict):
                 raise Refusal(422, f"object {number}: is not inside the picture of {width} x {height} pixels")
 
 
-Ask = Literal["outline", "find", "similar"]
+Ask = Literal["outline", "find", "similar", "features", "alike"]
 
 
 def read(body: bytes) -> Question:

@@ -7,6 +7,8 @@ import json
 import time
 from typing import Any
 
+import numpy as np
+
 import vfmerge
 from vfmerge.errors import BadSample, InputError
 from vfmerge.naming import named
@@ -20,7 +22,13 @@ from .questions import Ask, Question
 from .refusal import Refusal
 from .turns import Turns
 
-_ASKED: dict[str, Ask] = {"/outline": "outline", "/find": "find", "/similar": "similar"}
+_ASKED: dict[str, Ask] = {
+    "/outline": "outline",
+    "/find": "find",
+    "/similar": "similar",
+    "/features": "features",
+    "/alike": "alike",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +95,8 @@ class Service:
             names = named(question.names, option="names") if question.names else ()
             if ask == "outline":
                 return exhibit.outline(picture, question.things, names, key=question.picture)
+            if ask in ("features", "alike"):
+                return _compare(exhibit, ask, question, picture)
             if not names:
                 raise Refusal(422, "names: none; give one or more, such as cat, dog")
             return exhibit.find(picture, names) if ask == "find" else exhibit.similar(picture, names)
@@ -98,7 +108,11 @@ class Service:
         return {
             "name": self._exhibition.name,
             "version": vfmerge.__version__,
-            "models": [{"key": each.key, "title": each.title, "does": each.does} for each in self._exhibition.exhibits],
+            "models": [
+                {"key": each.key, "title": each.title, "does": each.does, "features": each.patches.tasks}
+                for each in self._exhibition.exhibits
+            ],
+            "missing": self._exhibition.missing,
             "examples": [
                 {"id": key, "alt": each.alt, "names": each.names} for key, each in self._album.examples.items()
             ],
@@ -111,6 +125,19 @@ class Service:
                 "letters": questions.MAX_LETTERS,
             },
         }
+
+
+def _compare(exhibit: Exhibit, ask: Ask, question: Question, picture: np.ndarray) -> Answer:
+    """What a dense head sees. Raises Refusal for a task that has none, and for no place where one is needed."""
+    patches, task = exhibit.patches, question.task
+    if task not in patches.tasks:
+        there = f"give {' or '.join(patches.tasks)}" if patches.tasks else "ask another model"
+        raise Refusal(422, f"task: {task!r} has no features here; {there}")
+    if ask == "features":
+        return patches.colours(picture, task, key=question.picture, fine=question.fine)
+    if question.place is None:
+        raise Refusal(422, "place: none; give one, in pixels of the picture")
+    return patches.alike(picture, task, question.place, key=question.picture, fine=question.fine)
 
 
 def static(path: str) -> Reply | None:

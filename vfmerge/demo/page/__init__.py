@@ -7,7 +7,7 @@ import importlib.resources
 
 _TEXT, _STYLE, _SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
 
-SCRIPTS = ("main", "ask", "state", "panel", "draw", "runs", "save", "rows")
+SCRIPTS = ("main", "ask", "state", "panel", "draw", "heat", "words", "runs", "save", "rows")
 FILES = {"/": ("index.html", _TEXT), "/page/style.css": ("style.css", _STYLE)} | {
     f"/page/{name}.js": (f"{name}.js", _SCRIPT) for name in SCRIPTS
 }

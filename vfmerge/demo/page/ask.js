@@ -1,7 +1,8 @@
-// Questions to the server. Whatever goes wrong is an Error whose message a person can read.
+// Questions to the server. Whatever goes wrong is an Error whose message a person can read; again: whether asking once
+// more may help.
 
 const token = new URLSearchParams(location.search).get('token');
-const PATIENCE = 8; // times that one asks again when too many ask at once
+const PATIENCE = 8; // times that one asks again when too many ask at once, or one asks for long
 
 async function send(path, options = {}) {
   const headers = { ...options.headers, ...(token ? { 'X-Vfmerge-Token': token } : {}) };
@@ -10,16 +11,18 @@ async function send(path, options = {}) {
     try {
       reply = await fetch(path, { ...options, headers });
     } catch {
-      throw new Error('The server does not answer. Is “vfmerge demo” still running?');
+      throw trouble('The server does not answer. Is “vfmerge demo” still running?', true);
     }
     if (reply.ok) return reply;
-    if (reply.status === 429 && again < PATIENCE) {
+    if ((reply.status === 429 || reply.status === 503) && again < PATIENCE) {
       await new Promise(done => setTimeout(done, 1000 * (Number(reply.headers.get('Retry-After')) || 1)));
       continue;
     }
-    throw new Error(await told(reply));
+    throw trouble(await told(reply), reply.status >= 500 || reply.status === 429);
   }
 }
+
+const trouble = (text, again) => Object.assign(new Error(text), { again });
 
 async function told(reply) {
   try {

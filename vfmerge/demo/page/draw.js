@@ -1,10 +1,8 @@
-// What is drawn on a picture: masks and label maps in colour, similarity as heat, points and boxes.
+// What is drawn on a picture: masks and label maps in colour, similarity as heat, features in colours, points and boxes.
 
+import { heat, rgb } from './heat.js';
 import { decode } from './runs.js';
 import { state } from './state.js';
-
-// Viridis, as of matplotlib.
-const HEAT = ['#440154', '#482878', '#3e4989', '#31688e', '#26828e', '#1f9e89', '#35b779', '#6ece58', '#b5de2b', '#fde725'];
 
 // Of a name or a thing, by its number; the same as in the overlays of `vfmerge predict`.
 export const colourOf = number => state.about.colours[number % state.about.colours.length];
@@ -12,20 +10,12 @@ export const colourOf = number => state.about.colours[number % state.about.colou
 const LONG = 18; // letters of a name on a picture
 const OPACITY = 0.65; // of colours on grey
 
-const rgb = colour => [1, 3, 5].map(at => parseInt(colour.slice(at, at + 2), 16));
-
 const decoded = new WeakMap(); // masks by their run lengths
 const layers = new WeakMap(); // pixels made of an answer or a picture
 
 function mask(runs) {
   if (!decoded.has(runs)) decoded.set(runs, decode(runs));
   return decoded.get(runs);
-}
-
-export function heat(share) {
-  const at = Math.min(Math.max(share, 0), 1) * (HEAT.length - 1), below = Math.min(Math.floor(at), HEAT.length - 2);
-  const [from, to] = [rgb(HEAT[below]), rgb(HEAT[below + 1])];
-  return from.map((value, place) => Math.round(value + (to[place] - value) * (at - below)));
 }
 
 function sheet(width, height, paint) {
@@ -87,6 +77,43 @@ function heated(answer, values) {
   return layers.get(answer);
 }
 
+// Features of cells: a pixel for each.
+function painted(answer) {
+  if (!layers.has(answer)) {
+    layers.set(answer, sheet(answer.width, answer.height, data => {
+      for (let from = 0, to = 0; from < answer.colours.length; from += 3, to += 4) {
+        data.set([answer.colours[from], answer.colours[from + 1], answer.colours[from + 2], 255], to);
+      }
+    }));
+  }
+  return layers.get(answer);
+}
+
+// All features in colours, or how like one cell the others are, that one framed.
+function compare(pen, answer, { width, height, image }, scale, unit) {
+  pen.imageSmoothingEnabled = false; // cells are what they are
+  if (answer.colours) return pen.drawImage(painted(answer), 0, 0, width, height);
+  pen.drawImage(grey(image), 0, 0, width, height);
+  pen.globalAlpha = 0.72;
+  pen.drawImage(heated(answer, answer.values), 0, 0, width, height);
+  pen.globalAlpha = 1;
+  const [wide, high] = [width / answer.width, height / answer.height];
+  const [left, top] = [answer.column * wide, answer.row * high];
+  frame(pen, { x0: left, y0: top, x1: left + wide, y1: top + high }, scale, unit, true);
+  return ring(pen, left + wide / 2, top + high / 2, (Math.hypot(wide, high) / 2) + 5 * unit / scale, scale, unit);
+}
+
+// Around a cell that may be too small to be seen.
+function ring(pen, x, y, radius, scale, unit) {
+  for (const [colour, wide] of [['#1a1a1a', 4], ['#ffffff', 2]]) {
+    pen.strokeStyle = colour;
+    pen.lineWidth = wide * unit / scale;
+    pen.beginPath();
+    pen.arc(x, y, radius, 0, 2 * Math.PI);
+    pen.stroke();
+  }
+}
+
 // Draw a picture and what is known of it. scale: pixels of the canvas for one of the picture; unit: of a CSS pixel.
 export function draw(pen, { picture, view, answer, names, heatedName, things, current, box, cursor, scale, unit }) {
   const { width, height, image } = picture;
@@ -111,6 +138,7 @@ export function draw(pen, { picture, view, answer, names, heatedName, things, cu
     tint(pen, answer, masks, image, scale, unit);
   }
   pen.globalAlpha = 1;
+  if (view === 'features' && answer) compare(pen, answer, picture, scale, unit);
   if (view === 'objects') things.forEach((thing, number) => mark(pen, thing, { number, chosen: number === current, scale, unit }));
   if (view === 'objects' && answer) {
     answer.things.forEach((each, number) => {

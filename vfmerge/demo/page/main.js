@@ -1,26 +1,19 @@
 // The page: controls, pictures, and the questions that follow from them.
 
 import * as ask from './ask.js';
-import { heat } from './draw.js';
-import { panel } from './panel.js';
+import { heat } from './heat.js';
+import { columns, panel } from './panel.js';
 import { showRows } from './rows.js';
 import { saveAnswers, savePicture } from './save.js';
 import * as desk from './state.js';
+import * as words from './words.js';
 
 const { state } = desk;
+const { quiet, say, trouble } = words;
 const at = id => document.getElementById(id);
-const busy = new Set(); // models that are being asked
-const refused = new Map(); // the question that a model last refused
 const panels = new Map();
 let typed = false; // whether the names are a person's own
 let loading = 0; // pictures that were wanted, to let the last one win
-
-const FINGER = matchMedia('(hover: none)').matches;
-const HINTS = {
-  inside: FINGER ? 'Tap inside a thing. More points correct its outline.' : 'Click inside a thing. Right or Shift + click for what is outside of it.',
-  outside: `${FINGER ? 'Tap' : 'Click'} on what does not belong to the chosen object.`,
-  box: 'Drag a box around a thing; each box is a new object.',
-};
 
 async function start() {
   listen();
@@ -28,31 +21,36 @@ async function start() {
   try {
     state.about = await ask.about();
   } catch (error) {
-    return trouble(error.message);
+    return trouble(error.message, () => location.reload());
   }
   const { about } = state;
   document.title = `${about.name} · vfmerge demo`;
   at('name').textContent = about.name;
-  at('about').textContent = told(about.models);
+  at('about').textContent = words.introduce(about);
   for (const model of about.models) {
     const made = panel(model, { told: (text, quiet) => (quiet ? say(text) : trouble(text)), changed: update });
     panels.set(model.key, made);
     at('panels').append(made.figure);
   }
   offerModels(about.models);
-  const names = about.models.some(model => model.does.find), masks = about.models.some(model => model.does.outline);
-  for (const [value, able] of [['objects', masks], ['names', names], ['similar', names]]) {
-    document.querySelector(`[name=view][value=${value}]`).disabled = !able;
-  }
-  at('naming').hidden = !names;
-  if (!masks) state.view = 'names';
+  offerViews(about.models);
   update();
   await Promise.all(about.examples.map(offerExample));
 }
 
-function told(models) {
-  const parents = models.slice(1).map(model => model.title.replace(/^Parent /, ''));
-  return parents.length ? `A merged model, beside its parents ${parents.join(' and ')}.` : 'A merged model. Its parents are not on this machine.';
+// The views that one of the models has answers for.
+function offerViews(models) {
+  const can = what => models.some(model => model.does[what]);
+  const views = { objects: can('outline'), names: can('find'), similar: can('find'), features: can('features') };
+  const there = Object.keys(views).filter(view => views[view]);
+  for (const view in views) document.querySelector(`[name=view][value=${view}]`).parentElement.hidden = !views[view];
+  at('views').hidden = there.length < 2;
+  at('naming').hidden = !can('find') && !can('name');
+  at('pointing').hidden = !can('outline') && !can('features');
+  if (!can('find')) at('names-hint').textContent = 'Names separated by commas: each object gets the likeliest.';
+  [state.view] = there;
+  state.tasks = [...new Set(models.flatMap(model => model.features))];
+  [state.task = ''] = state.tasks;
 }
 
 function offerModels(models) {
@@ -83,7 +81,7 @@ async function offerExample({ id, alt, names }) {
   try {
     image.src = URL.createObjectURL(await ask.picture(id));
   } catch (error) {
-    trouble(error.message);
+    trouble(error.message, () => location.reload());
   }
 }
 
@@ -98,14 +96,21 @@ async function choose(find) {
     const image = await createImageBitmap(await ask.picture(found.id));
     if (number !== loading) return;
     desk.begin({ ...found, image, width: image.width, height: image.height });
-    if (state.view !== 'similar') state.view = state.names.length ? 'names' : 'objects';
+    arrange();
     say(`${image.width} × ${image.height} pixels`);
   } catch (error) {
-    if (number === loading) { say(''); trouble(error.message); }
+    if (number === loading) { say(''); trouble(error.message, error.again && (() => choose(find))); }
   } finally {
     if (number === loading) at('stage').removeAttribute('aria-busy');
   }
   update();
+}
+
+// The view of a new picture: the names that were typed, where they can be found.
+function arrange() {
+  if (state.view !== 'names' && state.view !== 'objects') return;
+  const can = what => state.about.models.some(model => model.does[what]);
+  state.view = (state.names.length || !can('outline')) && can('find') ? 'names' : 'objects';
 }
 
 function upload(file) {
@@ -117,14 +122,14 @@ function upload(file) {
 
 // Bring the page in line with what is wanted, and ask what is not yet known.
 function update() {
-  for (const [name, value] of [['view', state.view], ['tool', state.tool], ['model', state.shown]]) {
+  for (const [name, value] of [['view', state.view], ['tool', state.tool], ['model', state.shown], ['grid', state.fine ? 'fine' : 'native']]) {
     const input = document.querySelector(`[name=${name}][value="${value}"]`);
     if (input) input.checked = true;
   }
   const there = Boolean(state.picture);
   at('empty').hidden = there;
   at('panels').hidden = !there;
-  at('hint').textContent = HINTS[state.tool];
+  words.instruct();
   at('new').disabled = !there || state.current >= state.things.length;
   at('undo').disabled = !desk.undoable();
   at('clear').disabled = !state.things.length;
@@ -134,59 +139,47 @@ function update() {
   if (!state.about) return;
   const shown = desk.models();
   for (const [key, each] of panels) each.figure.hidden = !shown.some(model => model.key === key);
+  spread();
   for (const model of shown) { panels.get(model.key).render(); pursue(model); }
-  tell(shown);
+  words.report(shown);
   showRows(at('rows'), at('nothing'), at('scale'), update);
+}
+
+// As large as the pictures can be beside each other.
+function spread() {
+  if (state.picture) at('panels').style.gridTemplateColumns = columns(at('panels'), desk.models().length, state.picture);
 }
 
 // Ask a model what is wanted of it now, one question at a time, until it is answered.
 async function pursue(model) {
-  if (busy.has(model.key)) return;
+  if (desk.busy(model) || !desk.answered(model).pending) return;
   const asked = desk.wanted(model);
-  if (!asked || desk.answered(model).fresh || refused.get(model.key) === asked.body) return;
-  busy.add(model.key);
+  desk.begins(model);
   say('Looking …');
   try {
-    const answer = await ask.question(asked.kind, asked.body);
-    desk.remember(model, asked.kind, asked.body, answer);
-    refused.delete(model.key);
-    quiet();
+    desk.remember(model, asked.kind, asked.body, await ask.question(asked.kind, asked.body));
+    if (!desk.models().some(other => desk.answered(other).failed)) quiet();
   } catch (error) {
-    refused.set(model.key, asked.body);
+    desk.refuse(model, asked.body);
     say('');
-    trouble(error.message);
+    trouble(error.message, error.again && again);
   }
-  busy.delete(model.key);
+  desk.ends(model);
   update();
 }
 
-// What is shown, in words.
-function tell(shown) {
-  const known = shown.map(model => [model, desk.answered(model)]).filter(([, { answer }]) => answer);
-  if (known.length && known.every(([, { fresh }]) => fresh)) {
-    say(known.map(([model, { answer }]) => `${model.title}: ${summary(answer)}`).join(' \u00b7 '));
-  }
-}
-
-function summary({ things, regions, maps }) {
-  const count = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
-  if (maps) return `similarity to ${Object.keys(maps).join(', ')}`;
-  return regions ? `${count(regions.length, 'name')} found` : `${count(things.length, 'object')} outlined`;
-}
-
-const say = text => { at('status').textContent = text || '\u00a0'; };
-const quiet = () => { at('trouble').hidden = true; };
-function trouble(text) {
-  at('trouble').querySelector('p').textContent = text;
-  at('trouble').hidden = false;
+function again() {
+  desk.again();
+  update();
 }
 
 function listen() {
+  words.listen();
   const file = at('file');
   file.addEventListener('change', () => { if (file.files[0]) upload(file.files[0]); file.value = ''; });
-  at('trouble').querySelector('button').addEventListener('click', quiet);
   at('views').addEventListener('change', event => { state.view = event.target.value; update(); });
   at('tools').addEventListener('change', event => { state.tool = event.target.value; update(); });
+  at('grids').addEventListener('change', event => { state.fine = event.target.value === 'fine'; update(); });
   at('models').addEventListener('change', event => { state.shown = event.target.value; update(); });
   at('new').addEventListener('click', () => { desk.next(); say('The next point begins a new object.'); update(); });
   at('undo').addEventListener('click', () => { desk.undo(); update(); });
@@ -195,6 +188,7 @@ function listen() {
   at('json').addEventListener('click', saveAnswers);
   at('ask').addEventListener('submit', event => { event.preventDefault(); submit(); });
   at('names').addEventListener('input', () => { typed = at('names').value.trim() !== ''; });
+  at('names').addEventListener('change', () => { if (state.about && !desk.name(at('names').value)) update(); });
   addEventListener('paste', event => { const pasted = [...event.clipboardData.files][0]; if (pasted) upload(pasted); });
   for (const kind of ['dragenter', 'dragover', 'dragleave', 'drop']) {
     addEventListener(kind, event => {
@@ -203,6 +197,8 @@ function listen() {
       if (kind === 'drop' && event.dataTransfer.files[0]) upload(event.dataTransfer.files[0]);
     });
   }
+  new ResizeObserver(spread).observe(at('panels'));
+  setInterval(() => { if (desk.anyBusy()) for (const each of panels.values()) each.render(); }, 1000);
   matchMedia('(resolution: 1dppx)').addEventListener('change', update);
   const bar = at('scale').querySelector('canvas'), pen = bar.getContext('2d');
   for (let x = 0; x < bar.width; x++) { pen.fillStyle = `rgb(${heat(x / (bar.width - 1)).join(' ')})`; pen.fillRect(x, 0, 1, 1); }
@@ -213,10 +209,10 @@ function submit() {
   const problem = desk.name(at('names').value) || (state.names.length ? '' : 'Type a name first, such as cat.');
   if (problem) return trouble(problem);
   if (!state.picture) return trouble('Choose a picture first.');
-  if (state.view !== 'similar') state.view = 'names';
-  refused.clear();
+  if (!state.about.models.some(model => model.does.find)) state.view = 'objects';
+  else if (state.view !== 'similar') state.view = 'names';
   quiet();
-  update();
+  again();
 }
 
 start();

@@ -1,11 +1,14 @@
 // One model's view of the picture: a canvas that is clicked, dragged on, and reached by keyboard.
 
 import { draw } from './draw.js';
-import { addBox, addPoint, answered, next, state, undo } from './state.js';
+import { able, addBox, addPoint, answered, busy, next, setPlace, state, undo } from './state.js';
+import { place } from './words.js';
 
 const STEP = 1 / 40; // of the longer side, for an arrow key
-const TITLE = 170; // CSS pixels that a caption wants
+const TITLE = 170, NARROW = 230; // CSS pixels that a caption wants, and below which it says less
+const GAP = 12, LINE = 28; // CSS pixels between pictures, and of a caption
 const LEAST = 4; // CSS pixels that a box must have
+const LACKS = { objects: 'no outlines', names: 'no names', similar: 'no names', features: 'no features' };
 
 // told: a function for what a person should hear; changed: one for after every change.
 export function panel(model, { told, changed }) {
@@ -20,6 +23,7 @@ export function panel(model, { told, changed }) {
   look.setAttribute('aria-describedby', 'hint');
   let drag = null, corner = null, cursor = null, scale = 1;
 
+  const narrow = () => figure.clientWidth < NARROW;
   const unit = () => window.devicePixelRatio || 1;
   const fail = text => { if (text) told(text); else changed(); };
 
@@ -32,26 +36,29 @@ export function panel(model, { told, changed }) {
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     Object.assign(canvas.style, { width: `${width / unit()}px`, height: `${height / unit()}px` });
     caption.style.width = `${Math.max(width / unit(), Math.min(figure.clientWidth, TITLE))}px`;
-    const { answer, fresh } = answered(model);
+    const { answer, pending, failed, seconds } = answered(model);
     const box = drag ?? (corner && cursor ? { x0: corner.x, y0: corner.y, x1: cursor.x, y1: cursor.y } : null);
     draw(canvas.getContext('2d'), {
       ...state, heatedName: state.heated, answer, box, cursor: document.activeElement === look ? cursor : null, scale, unit: unit(),
     });
     look.setAttribute('aria-label', `${model.title}: ${picture.alt || picture.called}. ${spoken(answer)}`);
-    look.setAttribute('aria-busy', String(!fresh));
-    look.classList.toggle('boxing', state.tool === 'box');
-    note.textContent = remark(answer);
+    title.textContent = narrow() ? model.title.replace(/ model$/, '') : model.title;
+    look.setAttribute('aria-busy', String(pending));
+    look.classList.toggle('boxing', boxing());
+    note.textContent = !able(model) ? LACKS[state.view] : failed ? 'no answer' : busy(model) && seconds ? `${seconds} s …` : remark(answer);
     note.title = note.textContent;
   }
 
   function remark(answer) {
-    if (state.view === 'objects' && !model.does.outline) return 'no outlines';
-    if (state.view !== 'objects' && !model.does.find) return 'no names';
     if (!answer) return '';
     if (state.view === 'names' && !model.does.outline) return 'cells alone';
-    const values = answer.maps?.[state.heated];
-    if (values) return `cosine ${cosine(Math.min(...values))} to ${cosine(Math.max(...values))}`;
-    return `${Math.round(1000 * answer.seconds)} ms`;
+    if (answer.colours) return `${answer.height} × ${answer.width} cells`;
+    const values = answer.values ?? answer.maps?.[state.heated];
+    if (values) {
+      const [least, most] = [Math.min(...values), Math.max(...values)].map(cosine);
+      return narrow() ? `${least}…${most}` : `cosine ${least} to ${most}`;
+    }
+    return answer.seconds < 1 ? `${Math.round(1000 * answer.seconds)} ms` : `${answer.seconds.toFixed(1)} s`;
   }
 
   function spoken(answer) {
@@ -59,6 +66,8 @@ export function panel(model, { told, changed }) {
     if (state.view === 'objects') {
       return answer.things.map((each, number) => `Object ${number + 1}: ${each.name ?? 'outlined'}`).join(', ');
     }
+    if (answer.colours) return 'Features of its cells, in colours';
+    if (answer.values) return `Similarity to the cell at ${place()}`;
     if (state.view === 'names') return `Found: ${answer.regions.map(each => each.name).join(', ') || 'nothing'}`;
     return `Similarity to ${state.heated}`;
   }
@@ -77,7 +86,7 @@ export function panel(model, { told, changed }) {
     cursor = corner = null;
     const place = placeOf(event);
     if (place.out) return;
-    if (state.tool === 'box' && event.button === 0) {
+    if (boxing() && event.button === 0) {
       look.setPointerCapture(event.pointerId);
       drag = { x0: place.x, y0: place.y, x1: place.x, y1: place.y };
     } else if (event.pointerType === 'mouse') {
@@ -85,7 +94,7 @@ export function panel(model, { told, changed }) {
     }
   });
   look.addEventListener('click', event => { // of a finger or pen, which may have meant to scroll
-    if (!state.picture || event.pointerType === 'mouse' || state.tool === 'box' || !event.pointerType) return;
+    if (!state.picture || event.pointerType === 'mouse' || boxing() || !event.pointerType) return;
     const place = placeOf(event);
     if (!place.out) point(place, false);
   });
@@ -104,6 +113,7 @@ export function panel(model, { told, changed }) {
   look.addEventListener('pointercancel', () => { drag = null; render(); });
 
   function point({ x, y }, outside) {
+    if (state.view === 'features') { setPlace({ x, y }); changed(); return; }
     fail(addPoint(x, y, !(outside || state.tool === 'outside')));
   }
 
@@ -136,10 +146,11 @@ export function panel(model, { told, changed }) {
       told(`Cursor at ${Math.round(cursor.x)}, ${Math.round(cursor.y)}`, true);
     } else if (key === 'Enter' || key === ' ') {
       cursor ??= middle();
-      if (state.tool !== 'box' || shift) point(cursor, shift);
+      if (!boxing() || shift) point(cursor, shift);
       else if (!corner) { corner = cursor; told('First corner placed; move to the other and press Enter.', true); }
       else { const made = upright({ x0: corner.x, y0: corner.y, x1: cursor.x, y1: cursor.y }); corner = null; finish(made); }
-    } else if (key === 'Escape') { drag = corner = null; }
+    } else if (state.view === 'features' && ['Escape', 'Backspace', 'Delete'].includes(key)) { setPlace(null); changed(); }
+    else if (key === 'Escape') { drag = corner = null; }
     else if (key === 'n' || key === 'N') { next(); changed(); }
     else if (key === 'Backspace' || key === 'Delete') { undo(); changed(); }
     else return false;
@@ -148,6 +159,19 @@ export function panel(model, { told, changed }) {
 
   new ResizeObserver(render).observe(figure);
   return { model, figure, render, focus: () => look.focus({ preventScroll: true }) };
+}
+
+const boxing = () => state.tool === 'box' && state.view !== 'features';
+// The columns of a grid, as CSS has them, in which so many pictures are largest within a width and height.
+export function columns({ clientWidth, clientHeight }, count, picture) {
+  const size = across => {
+    const down = Math.ceil(count / across);
+    return Math.min((clientWidth / across - GAP) / picture.width, (clientHeight / down - GAP - LINE) / picture.height);
+  };
+  const fit = across => across === 1 || clientWidth / across >= TITLE - GAP;
+  const best = Array.from({ length: count }, (_, before) => before + 1).filter(fit)
+    .reduce((one, other) => (size(other) > size(one) ? other : one));
+  return `repeat(${best}, minmax(0, ${Math.max(Math.ceil(size(best) * picture.width), TITLE + 2 * GAP)}px))`;
 }
 
 const cosine = value => value.toFixed(2).replace('-', '\u2212');

@@ -1,8 +1,11 @@
 // The list of what was found: a row for each object or name, with its colour and how sure the model is.
 
 import { colourOf } from './draw.js';
-import { answered, drop, models, next, state } from './state.js';
+import { GRADIENT } from './heat.js';
+import { answered, drop, models, next, setPlace, state } from './state.js';
+import { place } from './words.js';
 
+const WHEEL = 'conic-gradient(#e0453c, #d8c52c, #33a357, #2f86d8, #a23fc4, #e0453c)';
 const EMPTY = {
   objects: 'Click on a thing in the picture, or draw a box around it.',
   names: 'Type names and press Find.',
@@ -13,12 +16,23 @@ const EMPTY = {
 export function showRows(list, nothing, scale, changed) {
   const model = models()[0];
   const { answer } = answered(model);
-  const rows = { objects: ofObjects, names: ofNames, similar: ofSimilar }[state.view](answer);
+  const rows = state.picture ? { objects: ofObjects, names: ofNames, similar: ofSimilar, features: ofFeatures }[state.view](answer) : [];
   const focused = document.activeElement?.dataset?.row;
   list.replaceChildren(...rows.map(row => item(row, changed)));
   if (focused) list.querySelector(`[data-row="${CSS.escape(focused)}"]`)?.focus();
-  nothing.textContent = rows.length ? (state.view === 'names' ? 'Choose a name to see what is like it.' : '') : state.picture ? EMPTY[state.view] : 'Begin with a picture.';
-  scale.hidden = state.view !== 'similar' || !rows.length;
+  nothing.textContent = rows.length ? explained(answer) : state.picture ? EMPTY[state.view] : 'Begin with a picture.';
+  scale.hidden = !rows.length || !(state.view === 'similar' || (state.view === 'features' && state.alike));
+}
+
+function explained(answer) {
+  if (state.view === 'names') return 'Choose a name to see what is like it.';
+  if (state.view === 'similar') return 'Cosine of each cell’s embedding to that of the chosen name.';
+  if (state.view !== 'features') return '';
+  if (state.alike) return 'Cosine of each cell’s features to those of the framed cell.';
+  const whose = answer?.borrowed ? 'the parent’s features' : 'the features';
+  const both = answer?.borrowed ? ', in both models' : '';
+  const share = answer?.colours ? ` ${models()[0].title}: ${percent(answer.share)} of the variance.` : '';
+  return `Three principal components of ${whose} are red, green and blue: like colours, like features${both}.${share}`;
 }
 
 function ofObjects(answer) {
@@ -59,7 +73,21 @@ function ofSimilar() {
   }));
 }
 
-const percent = value => `${Math.round(100 * Math.min(Math.max(value, 0), 1))} %`; // a guess of an IoU may lie beyond
+function ofFeatures() {
+  const several = state.tasks.length > 1;
+  const row = (task, alike, colour, text) => ({
+    key: `${alike ? 'alike' : 'features'} ${task}`, colour, text, note: several ? task : '',
+    chosen: state.task === task && state.alike === alike,
+    pick: () => Object.assign(state, { task, alike }),
+  });
+  const colours = state.tasks.map(task => row(task, false, WHEEL, 'Features as colours'));
+  if (!state.place) return colours;
+  const text = `Like the place at ${place()}`;
+  const alike = state.tasks.map(task => ({ ...row(task, true, GRADIENT, text), drop: () => setPlace(null), dropped: 'Remove the place' }));
+  return [...colours, ...alike];
+}
+
+const percent = value => `${Math.round(100 * Math.min(Math.max(value, 0), 1))}\u00a0%`; // a guess of an IoU may lie beyond
 
 function item(row, changed) {
   const made = document.createElement('li');

@@ -2,6 +2,7 @@
 
 import { draw, colourOf } from './draw.js';
 import { answered, models, results, state } from './state.js';
+import { place } from './words.js';
 
 const LEAST = 640; // pixels of the longer side of a saved picture
 const GAP = 16, LINE = 30;
@@ -30,9 +31,9 @@ export function savePicture() {
   lines.forEach((line, number) => {
     const y = LINE * unit + height + GAP / 2 + (number + 0.5) * LINE * unit;
     for (const { left, colour, text } of line) {
-      pen.fillStyle = colour;
+      pen.fillStyle = colour ?? '#ffffff';
       pen.fillRect(GAP + left, y - 8 * unit, 16 * unit, 16 * unit);
-      label(pen, text, GAP + left + 24 * unit, y, unit, 400);
+      label(pen, text, GAP + left + (colour ? 24 * unit : 0), y, unit, 400);
     }
   });
   canvas.toBlob(blob => give(blob, 'png'), 'image/png');
@@ -46,6 +47,8 @@ export function saveAnswers() {
     picture: { name: picture.called, width: picture.width, height: picture.height },
     things,
     names,
+    colours: 'of cells, row by row: red, green and blue of each',
+    values: 'cosines of cells, row by row',
     masks: 'run lengths in the compressed form of COCO (pycocotools.mask.decode)',
     answers: results(),
   };
@@ -53,6 +56,9 @@ export function saveAnswers() {
 }
 
 function legend() {
+  if (state.view === 'features') {
+    return [{ text: state.alike ? `${state.task}: similarity to the cell at ${place()}` : `${state.task}: principal components of the features as red, green and blue` }];
+  }
   if (state.view === 'similar') return [{ colour: colourOf(state.names.indexOf(state.heated)), text: `similarity to ${state.heated}` }];
   if (state.view === 'names') return state.names.map((text, number) => ({ colour: colourOf(number), text }));
   const { answer } = answered(models()[0]);
