@@ -105,9 +105,7 @@ def test_a_step_that_is_not_made_leaves_no_trace(written: Path, start: Start, mo
     assert session.skipped == 1
 
 
-def test_frozen_layers_keep_their_batches_statistics(
-    written: Path, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frozen_layers_keep_their_batches_statistics(written: Path, start: Start) -> None:
     """Where a part of the trunk learns, all else of it stays bit for bit as it was."""
     layer = "trunk.model.layer4"
     session = start(f"stages.learn.train={{{layer}: 1e-3, heads.dino: 1e-3}}", of=written)
